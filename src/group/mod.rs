@@ -1,0 +1,15 @@
+//! Hands entries of a partition to a [`Handler`] and settles each of them.
+//!
+//! Owns ownership (leases), reading, retrying, parking and acknowledging; knows nothing of Postgres
+//! or HTTP. Delivery is at least once: a crash between effect and acknowledgement repeats the entry,
+//! so a handler must be idempotent by entry id.
+//!
+//! **Invariant:** an entry is acknowledged only after [`Settler::done`], or after it was parked.
+//!
+//! # Design
+//! Retries stay in the pending list instead of being appended again: a copy gets a new id, and
+//! every other group on the stream would see it twice.
+
+mod handler;
+
+pub use handler::{Delivery, Group, Handler, Lease, Settled, Settler};

@@ -1,0 +1,18 @@
+//! The door to Redis: the log, its groups, leases, inboxes and scripts, as functions named by facts.
+//!
+//! Only this module names fred. Every function here takes and gives values of [`crate::model`];
+//! what Redis says in words is turned into an [`Error`](crate::Error) with a
+//! [`Kind`](crate::error::Kind) in one place, [`connection`].
+//!
+//! **Invariant:** a command that got no answer is never sent again by the client library: its
+//! caller decides, because only the caller knows whether twice is harmless.
+
+mod connection;
+mod keys;
+mod log;
+mod script;
+
+pub use connection::{Reader, Redis};
+pub use keys::Keys;
+pub use log::RawEntry;
+pub use script::{Arg, Reply, Script};

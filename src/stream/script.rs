@@ -1,0 +1,189 @@
+//! Lua scripts: loaded on demand, run by digest.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use fred::interfaces::LuaInterface as _;
+use fred::types::{Key, Value};
+
+use super::Redis;
+use super::connection::failed;
+use crate::error::{Error, Kind, Result};
+
+/// A script of ours. Works on Redis ≥ 6.2 and Valkey ≥ 7.2: no functions, no flags.
+pub struct Script {
+    name: &'static str,
+    source: &'static str,
+    digest: OnceLock<String>,
+}
+
+/// An argument of a script or a command.
+#[derive(Debug, Clone)]
+pub enum Arg {
+    /// A number.
+    Int(i64),
+    /// Bytes.
+    Bytes(Bytes),
+}
+
+impl From<&str> for Arg {
+    fn from(text: &str) -> Self {
+        Self::Bytes(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl From<String> for Arg {
+    fn from(text: String) -> Self {
+        Self::Bytes(Bytes::from(text.into_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Arg {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<Bytes> for Arg {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<u64> for Arg {
+    fn from(number: u64) -> Self {
+        Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl TryFrom<Arg> for Value {
+    type Error = fred::error::Error;
+
+    fn try_from(arg: Arg) -> Result<Self, Self::Error> {
+        Ok(match arg {
+            Arg::Int(number) => Self::Integer(number),
+            Arg::Bytes(bytes) => Self::Bytes(bytes),
+        })
+    }
+}
+
+impl Script {
+    /// A script by name (for errors) and source.
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, digest: OnceLock::new() }
+    }
+
+    /// Runs the script; sends its source only if the server doesn't know it.
+    ///
+    /// # Errors
+    /// As Redis answers. After [`Kind::RedisUnavailable`] it is unclear whether the script ran.
+    pub async fn run(&self, redis: &Redis, keys: Vec<String>, args: Vec<Arg>) -> Result<Reply> {
+        let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
+        let args: Vec<Value> =
+            args.into_iter().map(Value::try_from).collect::<Result<_, _>>().map_err(|e| failed(self.name, e))?;
+        let digest = self.digest.get_or_init(|| fred::util::sha1_hash(self.source));
+        let mut answer: Result<Value, fred::error::Error> =
+            redis.client().evalsha(digest.as_str(), keys.clone(), args.clone()).await;
+        if answer.as_ref().is_err_and(|e| e.details().starts_with("NOSCRIPT")) {
+            // The server did not run anything, so sending it again is safe.
+            answer = redis.client().eval(self.source, keys, args).await;
+        }
+        answer.map(Reply::from_fred).map_err(|e| failed(self.name, e))
+    }
+}
+
+/// An answer of Redis, taken apart by its reader. Payloads are slices of the connection's buffer:
+/// copy what lives long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing.
+    Nil,
+    /// A number.
+    Int(i64),
+    /// A string.
+    Bytes(Bytes),
+    /// A list.
+    List(Vec<Reply>),
+}
+
+impl Reply {
+    pub(super) fn from_fred(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Nil,
+            Value::Boolean(yes) => Self::Int(i64::from(yes)),
+            Value::Integer(number) => Self::Int(number),
+            Value::Double(number) => Self::Bytes(Bytes::from(number.to_string())),
+            Value::String(text) => Self::Bytes(text.into_inner()),
+            Value::Bytes(bytes) => Self::Bytes(bytes),
+            Value::Queued => Self::Bytes(Bytes::from_static(b"QUEUED")),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from_fred).collect()),
+            Value::Map(map) => Self::List(
+                map.inner()
+                    .into_iter()
+                    .flat_map(|(key, value)| [Self::Bytes(key.into_bytes()), Self::from_fred(value)])
+                    .collect(),
+            ),
+        }
+    }
+
+    /// The list, or an error that names what was expected. Nil is an empty list.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is something else.
+    pub fn list(self) -> Result<Vec<Self>> {
+        match self {
+            Self::List(items) => Ok(items),
+            Self::Nil => Ok(Vec::new()),
+            other => Err(unexpected("a list", &other)),
+        }
+    }
+
+    /// The number.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is none.
+    pub fn int(&self) -> Result<i64> {
+        match self {
+            Self::Int(number) => Ok(*number),
+            Self::Bytes(bytes) => std::str::from_utf8(bytes)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| unexpected("a number", self)),
+            other => Err(unexpected("a number", other)),
+        }
+    }
+
+    /// The text, borrowed.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is none.
+    pub fn text(&self) -> Result<&str> {
+        match self {
+            Self::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|_| unexpected("text", self)),
+            other => Err(unexpected("text", other)),
+        }
+    }
+
+    /// The text, or nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is something else.
+    pub fn optional_text(&self) -> Result<Option<&str>> {
+        if *self == Self::Nil { Ok(None) } else { self.text().map(Some) }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_nil(&self) -> bool {
+        *self == Self::Nil
+    }
+}
+
+fn unexpected(wanted: &str, got: &Reply) -> Error {
+    let got = match got {
+        Reply::Nil => "nothing",
+        Reply::Int(_) => "a number",
+        Reply::Bytes(_) => "bytes",
+        Reply::List(_) => "a list",
+    };
+    Error::new(Kind::Corrupt, format!("read an answer of Redis: {wanted} expected, {got} found"))
+}

@@ -1,0 +1,160 @@
+//! A real Redis.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tokio::sync::OnceCell;
+
+use super::{DEADLINE, Reply, free_port, reaper, resp};
+
+/// What `durability = "fsync"` asks of Redis.
+const DURABLE: &[&str] =
+    &["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+
+/// A Redis server with a port and a folder of its own.
+pub struct Redis {
+    port: u16,
+    dir: PathBuf,
+    options: Vec<String>,
+    server: Mutex<Option<Child>>,
+}
+
+impl Redis {
+    /// The server that the tests of a program share: own prefix per test, and nobody breaks it.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::start(&[])).await
+    }
+
+    /// A server for one test alone. `options` come after those of the right durability, as on the
+    /// command line: `["--appendfsync", "everysec"]`.
+    pub async fn start(options: &[&str]) -> Self {
+        let dir = new_dir("redis");
+        let options: Vec<String> = DURABLE.iter().chain(options).map(|o| (*o).to_owned()).collect();
+        let mut last = String::new();
+        // A free port may be taken by somebody else before the server has it.
+        for _ in 0..5 {
+            let port = free_port();
+            let redis = Self { port, dir: dir.clone(), options: options.clone(), server: Mutex::new(None) };
+            match redis.launch().await {
+                Ok(()) => return redis,
+                Err(error) => last = error,
+            }
+        }
+        panic!("redis-server did not start: {last}");
+    }
+
+    /// `redis://…`
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr())
+    }
+
+    /// `127.0.0.1:port`
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its folder: the append-only files are below it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// One command over a connection of its own: `["XLEN", "mill:{3}:log"]`.
+    pub async fn command<A: AsRef<[u8]>>(&self, args: impl IntoIterator<Item = A>) -> Reply {
+        self.try_command(args).await.expect("Redis answers")
+    }
+
+    /// As [`Redis::command`], for a server that may be gone.
+    pub async fn try_command<A: AsRef<[u8]>>(&self, args: impl IntoIterator<Item = A>) -> std::io::Result<Reply> {
+        let args: Vec<A> = args.into_iter().collect();
+        let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
+        tokio::time::timeout(DEADLINE, resp::command(&self.addr(), &args)).await?
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill9(&self) {
+        self.end("KILL");
+    }
+
+    /// Ends it in order.
+    pub fn stop(&self) {
+        self.end("TERM");
+    }
+
+    /// Freezes it: connections stay, nothing answers.
+    pub fn freeze(&self) {
+        reaper::signal(self.pid(), "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        reaper::signal(self.pid(), "CONT");
+    }
+
+    /// Starts it again on the same port with the same data.
+    pub async fn start_again(&self) {
+        self.launch().await.expect("redis-server starts again");
+    }
+
+    /// Removes everything it has stored; only while it is stopped.
+    pub fn wipe(&self) {
+        std::fs::remove_dir_all(&self.dir).and_then(|()| std::fs::create_dir(&self.dir)).expect("its folder is ours");
+    }
+
+    fn pid(&self) -> u32 {
+        self.server.lock().unwrap().as_ref().expect("the server runs").id()
+    }
+
+    fn end(&self, signal: &str) {
+        if let Some(mut server) = self.server.lock().unwrap().take() {
+            reaper::signal(server.id(), signal);
+            reaper::signal(server.id(), "CONT");
+            server.wait().expect("a child can be waited for");
+            reaper::has_ended(server.id());
+        }
+    }
+
+    async fn launch(&self) -> Result<(), String> {
+        let server = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--dir"])
+            .arg(&self.dir)
+            .args(["--logfile", "server.log", "--daemonize", "no", "--databases", "1"])
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("run redis-server ({e}); scripts/test installs it"))?;
+        reaper::ends_with_us(server.id(), "KILL");
+        *self.server.lock().unwrap() = Some(server);
+        let begin = Instant::now();
+        while begin.elapsed() < DEADLINE {
+            // Another server on that port must not be taken for ours.
+            let ended = self.server.lock().unwrap().as_mut().is_none_or(|s| s.try_wait().ok().flatten().is_some());
+            if ended {
+                self.end("KILL");
+                return Err(std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default());
+            }
+            if let Ok(Reply::Bytes(_)) = resp::command(&self.addr(), &[b"PING"]).await {
+                return Ok(());
+            }
+            tokio::time::sleep(super::POLL).await;
+        }
+        Err("no answer in time".into())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end("KILL");
+    }
+}
+
+/// A new folder that goes with the test program.
+pub(super) fn new_dir(what: &str) -> PathBuf {
+    let dir = tempfile::Builder::new().prefix(&format!("millstream-{what}-")).tempdir_in("/tmp").unwrap().keep();
+    reaper::removed_with_us(&dir);
+    dir
+}

@@ -23,8 +23,9 @@ async fn a_killed_postgres_comes_back_with_its_rows() {
     sqlx::query("CREATE TABLE t AS SELECT 1 AS n").execute(&database.pool).await.unwrap();
     postgres.kill();
     postgres.start_again().await;
-    let n: i32 = eventually("the row", async || sqlx::query_scalar("SELECT n FROM t").fetch_one(&database.pool).await.ok())
-        .await;
+    let n: i32 =
+        eventually("the row", async || sqlx::query_scalar("SELECT n FROM t").fetch_one(&database.pool).await.ok())
+            .await;
     assert_eq!(n, 1);
 }
 
@@ -72,7 +73,10 @@ async fn support_ping(addr: &str) -> std::io::Result<()> {
 async fn support_post(addr: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    stream.write_all(b"POST /hook HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    stream
+        .write_all(b"POST /hook HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+        .await
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer

@@ -205,7 +205,12 @@ impl Partitions {
 
     /// The partition of a room: `crc16(room) % P`.
     pub fn of(self, room: &str) -> PartitionId {
-        PartitionId(CRC16.checksum(room.as_bytes()) % self.0)
+        PartitionId(Self::slot(room) % self.0)
+    }
+
+    /// `crc16(room)`, from which the partition follows for every P.
+    pub fn slot(room: &str) -> u16 {
+        CRC16.checksum(room.as_bytes())
     }
 
     /// All partitions, in order.

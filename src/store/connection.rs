@@ -1,0 +1,80 @@
+//! A pool of connections that is made when it is first needed.
+
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use super::failure::failed;
+use crate::config::DatabaseSettings;
+use crate::error::{Error, Kind, Result};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("config/migrations");
+
+/// The archive. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(super) pool: PgPool,
+    pub(super) months: super::months::Known,
+}
+
+impl Store {
+    /// A store on these settings. Connects when it is first used, so that a process can start, and
+    /// say that it isn't ready, while Postgres is away.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if the URL can't be read.
+    pub fn connect(settings: &DatabaseSettings) -> Result<Self> {
+        let timeout = settings.statement_timeout.as_millis().to_string();
+        let options = PgConnectOptions::from_str(settings.url.expose())
+            .map_err(|e| Error::new(Kind::Config, "read database.url (postgres://…)").caused_by(e))?
+            .application_name("millstream")
+            .options([("statement_timeout", timeout.as_str()), ("timezone", "UTC")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections_max.max(1))
+            .acquire_timeout(*settings.connect_timeout)
+            .connect_lazy_with(options);
+        Ok(Self { pool, months: super::months::Known::default() })
+    }
+
+    /// Brings the tables up to this program's version, and makes the months of now and ahead.
+    /// Several processes may do so at the same time: an advisory lock lets one pass after the other.
+    ///
+    /// # Errors
+    /// As Postgres answers; [`Kind::PostgresRejected`] if the tables are of a version to come.
+    pub async fn migrate(&self) -> Result<()> {
+        MIGRATIONS.run(&self.pool).await.map_err(|e| match e {
+            sqlx::migrate::MigrateError::Execute(e) => failed("migrate the archive", e),
+            other => Error::new(Kind::PostgresRejected, "migrate the archive").caused_by(other),
+        })?;
+        self.make_months_ahead().await
+    }
+
+    /// A round trip.
+    ///
+    /// # Errors
+    /// [`Kind::PostgresUnavailable`] without an answer.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(|e| failed("reach Postgres", e))
+    }
+
+    /// Whether the archive's tables are there and of this program's version.
+    ///
+    /// # Errors
+    /// As Postgres answers.
+    pub async fn is_migrated(&self) -> Result<bool> {
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let newest: Result<Option<i64>, _> =
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(&self.pool).await;
+        match newest {
+            Ok(newest) => Ok(newest.is_some_and(|newest| newest >= wanted)),
+            // 42P01: no such table, so nothing was ever migrated.
+            Err(e) if e.as_database_error().and_then(|e| e.code()).as_deref() == Some("42P01") => Ok(false),
+            Err(e) => Err(failed("read the version of the archive", e)),
+        }
+    }
+
+    /// Ends all connections, after what they are doing.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -16,13 +16,17 @@
 //!
 //! | rank | modules | |
 //! |---|---|---|
-//! | 0 | [`model`], [`error`], [`backoff`] | words and arithmetic; no waiting |
-//! | 1 | [`protocol`], [`config`], [`telemetry`], [`shutdown`], [`auth`] | `protocol` is pure: bytes in, frames out |
-//! | 2 | [`stream`], [`store`] | the doors: only `stream` names fred, only `store` names sqlx |
-//! | 3 | [`publish`], [`group`], [`presence`], [`history`] | what to accept; how to hand out and settle; shared state; both doors as one log |
-//! | 4 | [`edge`], [`archive`], [`replay`], [`callback`] | only `edge` names tokio-tungstenite, only `callback` the HTTP client |
-//! | 5 | [`api`] | looks at everything, owns nothing |
-//! | 6 | [`service`], [`dev`], [`cli`] | start, stop and exit codes, for binaries only |
+//! | 0 | [`error`], [`backoff`] | what can go wrong; arithmetic; no waiting |
+//! | 1 | [`model`] | words |
+//! | 2 | [`protocol`], [`config`], [`shutdown`] | `protocol` is pure: bytes in, frames out |
+//! | 3 | [`telemetry`], [`auth`] | as the settings say |
+//! | 4 | [`stream`], [`store`] | the doors: only `stream` names fred, only `store` names sqlx |
+//! | 5 | [`publish`], [`group`], [`presence`], [`history`] | what to accept; how to hand out and settle; shared state; both doors as one log |
+//! | 6 | [`edge`], [`archive`], [`replay`], [`callback`] | only `edge` names tokio-tungstenite, only `callback` the HTTP client |
+//! | 7 | [`api`] | looks at everything, owns nothing |
+//! | 8 | [`service`] | start, stop and exit codes of one process |
+//! | 9 | [`dev`] | all of it in one process |
+//! | 10 | [`cli`] | what a person types |
 //!
 //! `tests/architecture.rs` checks the table.
 

@@ -113,8 +113,8 @@ impl Source {
     fn imports(&self, ranks: &BTreeMap<String, u32>) -> Vec<String> {
         let words = words(&self.code);
         let mut found = paths_from("crate", &words);
-        let at_top = matches!(self.name.matches('/').count(), 1) || self.name.ends_with("/mod.rs");
-        if at_top && self.name.matches('/').count() <= 2 {
+        let deep = self.name.matches('/').count();
+        if deep == 1 || (deep == 2 && self.name.ends_with("/mod.rs")) {
             // From a top module, `super` is the crate.
             let outer = self.code.lines().filter(|line| line.starts_with("use super::"));
             outer.for_each(|line| found.extend(paths_from("super", &self::words(line))));

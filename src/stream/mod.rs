@@ -8,11 +8,21 @@
 //! caller decides, because only the caller knows whether twice is harmless.
 
 mod connection;
+mod dead;
+mod group;
 mod keys;
+mod lease;
 mod log;
 mod script;
+mod trim;
 
 pub use connection::{Reader, Redis};
+pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
+pub use group::{
+    Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
+};
 pub use keys::Keys;
+pub use lease::Holder;
 pub use log::RawEntry;
 pub use script::{Arg, Reply, Script};
+pub use trim::{ARCHIVE_GROUP, Counted, Trimmed, Trimmer};

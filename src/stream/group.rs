@@ -1,0 +1,440 @@
+//! Consumer groups: reading, claiming, counting, acknowledging.
+//!
+//! Every function works on any stream: the log, the requests to the replay workers, the copies
+//! that are delivered again.
+//!
+//! **Invariant:** nothing here throws pending entries away: a group is made, never remade, and a
+//! consumer is removed only if it has nothing pending.
+
+use std::time::Duration;
+
+use fred::interfaces::StreamsInterface as _;
+use fred::types::streams::XID;
+use fred::types::{Key, Value};
+
+use super::connection::failed;
+use super::log::{raw_entries, streams};
+use super::{Arg, RawEntry, Reader, Redis, Reply, Script};
+use crate::error::{Kind, Result};
+use crate::model::{EntryId, PartitionId};
+
+/// How idle a handed-back entry is said to be, so that tools which claim by idle time take it at once.
+const HANDED_BACK_IDLE_MS: u64 = 3_600_000;
+
+/// Removes consumers that have nothing pending, but the one that asks.
+static TIDY_CONSUMERS: Script = Script::new("tidy consumers", include_str!("lua/tidy_consumers.lua"));
+/// Acknowledges, and moves the checkpoint, if the lease is still ours.
+static SETTLE: Script = Script::new("settle entries", include_str!("lua/settle.lua"));
+
+/// A consumer group as `XINFO GROUPS` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its name.
+    pub name: String,
+    /// Entries delivered and not acknowledged.
+    pub pending: u64,
+    /// The last entry that was delivered to any of its consumers.
+    pub last_delivered: EntryId,
+    /// Entries after that, as Redis believes: absent or wrong after a trim on 7.0.
+    pub lag: Option<u64>,
+}
+
+/// A consumer of a group as `XINFO CONSUMERS` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    /// Its name: a worker.
+    pub name: String,
+    /// Entries delivered to it and not acknowledged.
+    pub pending: u64,
+    /// Milliseconds since it was last heard of. On 7.0 a quiet consumer looks idle.
+    pub idle_ms: u64,
+}
+
+/// What a group holds pending in a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PendingSummary {
+    /// How many entries.
+    pub count: u64,
+    /// The oldest of them.
+    pub oldest: Option<EntryId>,
+}
+
+/// One pending entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Whose it is.
+    pub consumer: String,
+    /// Milliseconds since it was last delivered.
+    pub idle_ms: u64,
+    /// How often it was delivered.
+    pub deliveries: u64,
+}
+
+/// One page of what was taken over from other consumers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// Where the next page begins; nothing if this was the last.
+    pub next: Option<EntryId>,
+    /// The entries, in order of their ids.
+    pub entries: Vec<RawEntry>,
+    /// Ids that were pending and are gone from the stream: a trim destroyed them.
+    pub destroyed: Vec<EntryId>,
+}
+
+/// How [`Redis::settle`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// So many were pending and are not any more.
+    Acked(u64),
+    /// The lease is not ours: nothing was done.
+    NotOurs,
+}
+
+/// A stream, a group on it, and who speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupStream {
+    /// Key of the stream.
+    pub key: String,
+    /// The group.
+    pub group: String,
+    /// The consumer: the worker.
+    pub consumer: String,
+}
+
+/// What [`Redis::settle`] is to do.
+#[derive(Debug, Clone)]
+pub struct Settlement<'a> {
+    /// Where.
+    pub stream: &'a GroupStream,
+    /// The partition, for the names of the keys.
+    pub partition: PartitionId,
+    /// The token of the lease.
+    pub token: u64,
+    /// What to acknowledge.
+    pub ids: &'a [EntryId],
+    /// The new checkpoint, if the stream has one.
+    pub checkpoint: Option<EntryId>,
+    /// What becomes of them.
+    pub spent: Spent,
+}
+
+/// What becomes of acknowledged entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// They stay: others read this stream too.
+    Keep,
+    /// They go, because nobody else reads this stream.
+    Delete,
+    /// They go, and so does the stream with the last of them.
+    DeleteStream,
+}
+
+impl Redis {
+    /// Makes a group that begins after `after`, and its stream. `false`: it was there already.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn create_group(&self, key: &str, group: &str, after: EntryId) -> Result<bool> {
+        let made: Result<Value, _> =
+            self.client().xgroup_create(key, group, XID::Manual(after.to_string().into()), true).await;
+        match made {
+            Ok(_) => Ok(true),
+            Err(error) if error.details().starts_with("BUSYGROUP") => Ok(false),
+            Err(error) => Err(failed("make a group", error)),
+        }
+    }
+
+    /// The groups of a stream; none if the stream doesn't exist.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn groups(&self, key: &str) -> Result<Vec<GroupInfo>> {
+        let answer: Result<Value, _> = self.client().xinfo_groups(key).await;
+        match answer {
+            Ok(value) => Reply::from_fred(value).list()?.into_iter().map(group_info).collect(),
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            Err(error) => Err(failed("read the groups of a stream", error)),
+        }
+    }
+
+    /// One group of a stream, if both exist.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn group(&self, key: &str, group: &str) -> Result<Option<GroupInfo>> {
+        Ok(self.groups(key).await?.into_iter().find(|info| info.name == group))
+    }
+
+    /// The consumers of a group; none if the stream or the group doesn't exist.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn consumers(&self, key: &str, group: &str) -> Result<Vec<ConsumerInfo>> {
+        let answer: Result<Value, _> = self.client().xinfo_consumers(key, group).await;
+        match answer {
+            Ok(value) => Reply::from_fred(value).list()?.into_iter().map(consumer_info).collect(),
+            Err(error) if is_missing(&error) || error.details().starts_with("NOGROUP") => Ok(Vec::new()),
+            Err(error) => Err(failed("read the consumers of a group", error)),
+        }
+    }
+
+    /// How much a group holds pending, and the oldest of it.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    pub async fn pending(&self, key: &str, group: &str) -> Result<PendingSummary> {
+        let reply = self.command("XPENDING", vec![Arg::from(key), group.into()]).await?;
+        let parts = reply.list()?;
+        let count = parts.first().map_or(Ok(0), Reply::int)?;
+        let oldest = match parts.get(1) {
+            Some(oldest) => oldest.optional_text()?.map(str::parse).transpose()?,
+            None => None,
+        };
+        Ok(PendingSummary { count: u64::try_from(count).unwrap_or(0), oldest })
+    }
+
+    /// Pending entries with `from ≤ id ≤ to` that were not delivered for `idle`, `count` at most.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    pub async fn pending_entries(
+        &self,
+        key: &str,
+        group: &str,
+        idle: Duration,
+        range: (EntryId, EntryId),
+        count: u64,
+    ) -> Result<Vec<PendingEntry>> {
+        let mut args = vec![Arg::from(key), group.into()];
+        if !idle.is_zero() {
+            args.extend([Arg::from("IDLE"), millis(idle).into()]);
+        }
+        args.extend([Arg::from(range.0.to_string()), range.1.to_string().into(), count.into()]);
+        self.command("XPENDING", args).await?.list()?.into_iter().map(pending_entry).collect()
+    }
+
+    /// Makes one page of what the group holds pending from `from` on ours, whoever had it and however
+    /// recently: the caller holds the lease. Counts as a delivery of each.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers. Repeating is harmless but for the counts.
+    pub async fn claim_page(&self, stream: &GroupStream, from: EntryId, count: u64) -> Result<Claimed> {
+        let args = vec![
+            Arg::from(stream.key.as_str()),
+            stream.group.as_str().into(),
+            stream.consumer.as_str().into(),
+            0_u64.into(),
+            from.to_string().into(),
+            "COUNT".into(),
+            count.into(),
+        ];
+        claimed(self.command("XAUTOCLAIM", args).await?)
+    }
+
+    /// Delivers these pending entries again, to us, and counts it. Those that are not in the answer
+    /// are gone from the stream or were not pending.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    pub async fn claim(&self, stream: &GroupStream, ids: &[EntryId]) -> Result<Vec<RawEntry>> {
+        // Without FORCE: an entry that was acknowledged meanwhile stays so.
+        let entries = raw_entries(self.command("XCLAIM", claim_args(stream, ids)).await?)?;
+        // Redis 6.2 answers an entry that was trimmed without its fields.
+        Ok(entries.into_iter().filter(|entry| !entry.fields.is_empty()).collect())
+    }
+
+    /// Gives pending entries back unseen: the next owner takes them at once, and `deliveries` is what
+    /// they count from.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    pub async fn hand_back(&self, stream: &GroupStream, ids: &[EntryId], deliveries: u64) -> Result<()> {
+        let mut args = claim_args(stream, ids);
+        args.extend([Arg::from("IDLE"), HANDED_BACK_IDLE_MS.into()]);
+        args.extend([Arg::from("RETRYCOUNT"), deliveries.into(), "JUSTID".into()]);
+        self.command("XCLAIM", args).await.map(|_| ())
+    }
+
+    /// Entries after those that were delivered, without waiting; with `after`, what is pending under
+    /// our own name after that id instead.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    pub async fn read_group(
+        &self,
+        stream: &GroupStream,
+        after: Option<EntryId>,
+        count: u64,
+    ) -> Result<Vec<RawEntry>> {
+        let from = after.map_or(XID::NewInGroup, |id| XID::Manual(id.to_string().into()));
+        let (group, consumer) = (stream.group.clone(), stream.consumer.clone());
+        let value: Value = self
+            .client()
+            .xreadgroup(group, consumer, Some(count), None, false, stream.key.as_str(), from)
+            .await
+            .map_err(|e| failed("read as a group", e))?;
+        Ok(streams(Reply::from_fred(value))?.into_iter().flat_map(|(_, entries)| entries).collect())
+    }
+
+    /// Acknowledges entries and moves the checkpoint in one step, if the lease is still ours.
+    /// Harmless when repeated.
+    ///
+    /// # Errors
+    /// As Redis answers; a group that is gone is no error (there is nothing to acknowledge).
+    pub async fn settle(&self, settlement: &Settlement<'_>) -> Result<Acknowledged> {
+        let (stream, p) = (settlement.stream, settlement.partition);
+        let keys = vec![self.keys().lease(&stream.group, p), stream.key.clone(), self.keys().checkpoint(p)];
+        let mut args = vec![
+            Arg::from(super::lease::value_prefix(settlement.token)),
+            stream.group.as_str().into(),
+            settlement.checkpoint.map(|id| id.to_string()).unwrap_or_default().into(),
+            (settlement.spent as u64).into(),
+        ];
+        args.extend(settlement.ids.iter().map(|id| Arg::from(id.to_string())));
+        let acked = SETTLE.run(self, keys, args).await?.int()?;
+        Ok(u64::try_from(acked).map_or(Acknowledged::NotOurs, Acknowledged::Acked))
+    }
+
+    /// Removes the group's consumers that have nothing pending, other than ours; says how many.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn tidy_consumers(&self, stream: &GroupStream) -> Result<u64> {
+        let args = vec![Arg::from(stream.group.as_str()), stream.consumer.as_str().into()];
+        let removed = TIDY_CONSUMERS.run(self, vec![stream.key.clone()], args).await?.int()?;
+        Ok(u64::try_from(removed).unwrap_or(0))
+    }
+
+    /// Up to which entry of the log of `p` a group has settled everything, as its owner wrote it last.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn checkpoint(&self, p: PartitionId, group: &str) -> Result<Option<EntryId>> {
+        let reply = self.command("HGET", vec![Arg::from(self.keys().checkpoint(p)), group.into()]).await?;
+        reply.optional_text()?.map(str::parse).transpose()
+    }
+
+    /// The checkpoints of all groups in `p`.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn checkpoints(&self, p: PartitionId) -> Result<Vec<(String, EntryId)>> {
+        let mut parts = self.command("HGETALL", vec![self.keys().checkpoint(p)]).await?.list()?.into_iter();
+        let mut found = Vec::new();
+        while let (Some(group), Some(id)) = (parts.next(), parts.next()) {
+            found.push((group.text()?.to_owned(), id.text()?.parse()?));
+        }
+        Ok(found)
+    }
+
+    /// Removes a group for good: it stops holding the log back from being trimmed.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn forget_group(&self, p: PartitionId, group: &str) -> Result<()> {
+        let gone: Result<Value, _> = self.client().xgroup_destroy(self.keys().log(p), group).await;
+        match gone {
+            Err(error) if !is_missing(&error) => return Err(failed("remove a group", error)),
+            _ => {}
+        }
+        self.command("HDEL", vec![Arg::from(self.keys().checkpoint(p)), group.into()]).await?;
+        self.command("DEL", vec![self.keys().redeliver(p, group)]).await.map(|_| ())
+    }
+}
+
+impl Reader {
+    /// What was not yet delivered to the group in any of these streams, `count` of each at most,
+    /// waiting up to `block` for the first. An empty answer means that the time was up.
+    ///
+    /// Dropping the future may leave entries pending under our name unseen, and so may an error:
+    /// read your own pending entries ([`Redis::read_group`]) before the next call.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`] if any of the streams lacks the group; otherwise as Redis answers.
+    pub async fn read_group(
+        &mut self,
+        group: &str,
+        consumer: &str,
+        keys: &[String],
+        count: u64,
+        block: Duration,
+    ) -> Result<Vec<(String, Vec<RawEntry>)>> {
+        let ids: Vec<XID> = keys.iter().map(|_| XID::NewInGroup).collect();
+        let keys: Vec<Key> = keys.iter().map(|key| Key::from(key.as_str())).collect();
+        let value: Value = self
+            .client()
+            .xreadgroup(group, consumer, Some(count), Some(millis(block).max(1)), false, keys, ids)
+            .await
+            .map_err(|e| failed("read as a group", e))?;
+        streams(Reply::from_fred(value))
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_missing(error: &fred::error::Error) -> bool {
+    // Source: Redis' shared.nokeyerr, and the text of XGROUP for a stream that isn't there.
+    error.details().contains("no such key") || error.details().contains("requires the key to exist")
+}
+
+fn claim_args(stream: &GroupStream, ids: &[EntryId]) -> Vec<Arg> {
+    let mut args =
+        vec![Arg::from(stream.key.as_str()), stream.group.as_str().into(), stream.consumer.as_str().into(), 0_u64.into()];
+    args.extend(ids.iter().map(|id| Arg::from(id.to_string())));
+    args
+}
+
+fn claimed(reply: Reply) -> Result<Claimed> {
+    let mut parts = reply.list()?.into_iter();
+    let next: EntryId = parts.next().unwrap_or(Reply::Nil).text()?.parse()?;
+    let entries = raw_entries(parts.next().unwrap_or(Reply::Nil))?;
+    let destroyed = parts.next().unwrap_or(Reply::Nil).list()?;
+    let destroyed = destroyed.iter().map(|id| id.text()?.parse()).collect::<Result<_>>()?;
+    Ok(Claimed { next: (next != EntryId::ZERO).then_some(next), entries, destroyed })
+}
+
+/// Names and values in turn, as `XINFO` gives them.
+fn fields(reply: Reply) -> Result<impl Fn(&str) -> Result<Reply>> {
+    let parts = reply.list()?;
+    Ok(move |name: &str| {
+        let found = parts.chunks_exact(2).find(|pair| pair[0].text().is_ok_and(|text| text == name));
+        found
+            .map(|pair| pair[1].clone())
+            .ok_or_else(|| crate::Error::new(Kind::Corrupt, format!("read an answer of Redis: no {name:?} in it")))
+    })
+}
+
+fn group_info(reply: Reply) -> Result<GroupInfo> {
+    let field = fields(reply)?;
+    Ok(GroupInfo {
+        name: field("name")?.text()?.to_owned(),
+        pending: u64::try_from(field("pending")?.int()?).unwrap_or(0),
+        last_delivered: field("last-delivered-id")?.text()?.parse()?,
+        // Since Redis 7.0.
+        lag: field("lag").ok().and_then(|lag| lag.int().ok()).and_then(|lag| u64::try_from(lag).ok()),
+    })
+}
+
+fn consumer_info(reply: Reply) -> Result<ConsumerInfo> {
+    let field = fields(reply)?;
+    Ok(ConsumerInfo {
+        name: field("name")?.text()?.to_owned(),
+        pending: u64::try_from(field("pending")?.int()?).unwrap_or(0),
+        idle_ms: u64::try_from(field("idle")?.int()?).unwrap_or(0),
+    })
+}
+
+fn pending_entry(reply: Reply) -> Result<PendingEntry> {
+    let parts = reply.list()?;
+    let part = |at: usize| parts.get(at).cloned().unwrap_or(Reply::Nil);
+    Ok(PendingEntry {
+        id: part(0).text()?.parse()?,
+        consumer: part(1).text()?.to_owned(),
+        idle_ms: u64::try_from(part(2).int()?).unwrap_or(0),
+        deliveries: u64::try_from(part(3).int()?).unwrap_or(0),
+    })
+}

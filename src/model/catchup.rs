@@ -34,6 +34,17 @@ pub enum Resume {
     Reset,
 }
 
+impl Resume {
+    /// Its name in frames and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed",
+            Self::Fresh => "fresh",
+            Self::Reset => "reset",
+        }
+    }
+}
+
 /// Why delivery could not go on where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,4 +14,4 @@ pub use cursor::Cursor;
 pub use entry::{Entry, EntryKind};
 pub use envelope::{ENVELOPE_VERSION, Event, EventName, FileRef, Item, Message, SenderType};
 pub use id::EntryId;
-pub use room::{Cid, DeviceId, PartitionId, Partitions, Room, UserId};
+pub use room::{Cid, DeviceId, NAME_BYTES_MAX, PartitionId, Partitions, ROOM_BYTES_MAX, Room, UserId};

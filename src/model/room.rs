@@ -22,12 +22,17 @@ macro_rules! name {
             /// # Errors
             /// [`Kind::Invalid`](crate::error::Kind::Invalid) outside them.
             pub fn new(text: &str) -> Result<Self, Error> {
-                let valid: fn(&str) -> bool = $valid;
-                if valid(text) {
+                if Self::is_valid(text) {
                     Ok(Self(text.into()))
                 } else {
                     Err(Error::invalid(format!("accept {:?} as a {}", text.chars().take(140).collect::<String>(), $what)))
                 }
+            }
+
+            /// Whether `text` is within the limits, for who needs no value of its own.
+            pub fn is_valid(text: &str) -> bool {
+                let valid: fn(&str) -> bool = $valid;
+                valid(text)
             }
 
             /// The name as text.

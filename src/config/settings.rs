@@ -1,45 +1,11 @@
 //! The tree of settings with its defaults.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
-
-/// A value that is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The secret itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "***" })
-    }
-}
+use super::key::{Key, Node, join};
+use super::{Durability, EndpointKind, FirstJoin, LogFormat, Preset, Secret, Span, StartFrom};
 
 macro_rules! settings {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
@@ -53,6 +19,12 @@ macro_rules! settings {
         impl Default for $name {
             fn default() -> Self {
                 Self { $($field: $default,)* }
+            }
+        }
+
+        impl Node for $name {
+            fn describe(&self, path: &str, keys: &mut Vec<Key>) {
+                $(self.$field.describe(&join(path, stringify!($field)), keys);)*
             }
         }
     };
@@ -360,135 +332,4 @@ settings! {
         /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,millstream::edge=debug`.
         level: String = "info".into(),
     }
-}
-
-/// What `sent` promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// On disk before the answer (`appendfsync always`); checked at start.
-    Fsync,
-    /// Acknowledged by that many replicas (`WAIT`).
-    Replicated(u32),
-    /// Whatever Redis does.
-    Memory,
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fsync => f.write_str("fsync"),
-            Self::Replicated(n) => write!(f, "replicated({n})"),
-            Self::Memory => f.write_str("memory"),
-        }
-    }
-}
-
-impl Serialize for Durability {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Durability {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let replicas =
-            |text: &str| text.strip_prefix("replicated(")?.strip_suffix(')')?.parse().ok().filter(|n| *n > 0);
-        match text.as_str() {
-            "fsync" => Ok(Self::Fsync),
-            "memory" => Ok(Self::Memory),
-            other => replicas(other).map(Self::Replicated).ok_or_else(|| {
-                serde::de::Error::invalid_value(serde::de::Unexpected::Str(other), &"fsync, replicated(n) or memory")
-            }),
-        }
-    }
-}
-
-/// Where a device without a cursor begins in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "FirstJoinText", into = "FirstJoinText")]
-pub enum FirstJoin {
-    /// At the oldest message that is held.
-    Start,
-    /// At the n-th newest message.
-    Last(u32),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum FirstJoinText {
-    Last(u32),
-    Word(StartWord),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StartWord {
-    Start,
-}
-
-impl From<FirstJoinText> for FirstJoin {
-    fn from(text: FirstJoinText) -> Self {
-        match text {
-            FirstJoinText::Last(n) => Self::Last(n),
-            FirstJoinText::Word(StartWord::Start) => Self::Start,
-        }
-    }
-}
-
-impl From<FirstJoin> for FirstJoinText {
-    fn from(first: FirstJoin) -> Self {
-        match first {
-            FirstJoin::Last(n) => Self::Last(n),
-            FirstJoin::Start => Self::Word(StartWord::Start),
-        }
-    }
-}
-
-/// Sizes of archive batches, by purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Preset {
-    /// 50 rows or 60 s.
-    Default,
-    /// 20 rows or 30 s.
-    HighPerformance,
-    /// 10 rows or 15 s.
-    LowLatency,
-    /// 100 rows or 120 s.
-    HighThroughput,
-    /// 5,000 rows or 1 s.
-    Bulk,
-}
-
-/// What an endpoint wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndpointKind {
-    /// Each message.
-    Message,
-    /// Each event of a room.
-    RoomEvents,
-    /// Everything: messages and events.
-    Data,
-}
-
-/// Where a new endpoint begins in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartFrom {
-    /// At the oldest entry that the log holds.
-    Oldest,
-    /// With what comes after it was set up.
-    Now,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }

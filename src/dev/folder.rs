@@ -31,7 +31,8 @@ impl Folder {
         // Others may pass through (Postgres' account must), but not look.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(failed)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {

@@ -43,12 +43,14 @@ pub(super) async fn start(folder: &Folder) -> Result<(String, Server)> {
     // "Fast": connections are cut, nothing is lost, and the next start has nothing to recover.
     let mut server = Server::start("postgres", command, "INT", &folder.path().join("postgres.log"))?;
     let url = |database: &str| format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}");
+    let first = url("postgres");
+    let prepare = async {
+        serves(&first).await?;
+        make_database(port, &password).await
+    };
     let made = tokio::select! {
         error = server.ended() => Err(error),
-        serving = serves(&url("postgres")) => match serving {
-            Ok(()) => make_database(port, &password).await,
-            Err(error) => Err(error),
-        },
+        made = prepare => made,
     };
     match made {
         Ok(()) => Ok((url(DATABASE), server)),

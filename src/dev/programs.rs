@@ -79,7 +79,8 @@ impl Account {
         }
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let found = ACCOUNTS.iter().find_map(|name| Self::named(name, &accounts));
-        let missing = || Error::new(Kind::Config, format!("run Postgres, which refuses to be root: none of {ACCOUNTS:?}"));
+        let missing =
+            || Error::new(Kind::Config, format!("run Postgres, which refuses to be root: none of {ACCOUNTS:?}"));
         found.map(Some).ok_or_else(missing)
     }
 

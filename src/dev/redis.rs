@@ -56,8 +56,7 @@ fn config(port: u16, password: &str, dir: &str) -> String {
 }
 
 async fn serves(url: &str) -> Result<()> {
-    let settings =
-        RedisSettings { url: Secret::new(url), connect_timeout: Span::secs(2), ..RedisSettings::default() };
+    let settings = RedisSettings { url: Secret::new(url), connect_timeout: Span::secs(2), ..RedisSettings::default() };
     let begin = Instant::now();
     loop {
         let answer = match Redis::connect(&settings).await {

@@ -96,7 +96,9 @@ mod tests {
     use crate::stream::Redis;
 
     async fn redis(servers: &Servers) -> Redis {
-        Redis::connect(&RedisSettings { url: Secret::new(&servers.redis_url), ..RedisSettings::default() }).await.unwrap()
+        Redis::connect(&RedisSettings { url: Secret::new(&servers.redis_url), ..RedisSettings::default() })
+            .await
+            .unwrap()
     }
 
     async fn store(servers: &Servers) -> Store {

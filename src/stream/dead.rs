@@ -143,9 +143,9 @@ impl Redis {
     async fn is_parked(&self, group: &str, letter: &DeadLetter) -> Result<bool> {
         let newest = self.range_back(&self.keys().dead(group), EntryId::MAX, EntryId::ZERO, LOOK_BACK).await?;
         let (partition, original) = (letter.partition.to_string(), letter.original.to_string());
-        Ok(newest.iter().any(|raw| {
-            raw.text("partition") == Some(&partition) && raw.text("original") == Some(&original)
-        }))
+        Ok(newest
+            .iter()
+            .any(|raw| raw.text("partition") == Some(&partition) && raw.text("original") == Some(&original)))
     }
 }
 

@@ -262,12 +262,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`Kind::NoGroup`]; otherwise as Redis answers.
-    pub async fn read_group(
-        &self,
-        stream: &GroupStream,
-        after: Option<EntryId>,
-        count: u64,
-    ) -> Result<Vec<RawEntry>> {
+    pub async fn read_group(&self, stream: &GroupStream, after: Option<EntryId>, count: u64) -> Result<Vec<RawEntry>> {
         let from = after.map_or(XID::NewInGroup, |id| XID::Manual(id.to_string().into()));
         let (group, consumer) = (stream.group.clone(), stream.consumer.clone());
         let value: Value = self
@@ -382,8 +377,12 @@ fn is_missing(error: &fred::error::Error) -> bool {
 }
 
 fn claim_args(stream: &GroupStream, ids: &[EntryId]) -> Vec<Arg> {
-    let mut args =
-        vec![Arg::from(stream.key.as_str()), stream.group.as_str().into(), stream.consumer.as_str().into(), 0_u64.into()];
+    let mut args = vec![
+        Arg::from(stream.key.as_str()),
+        stream.group.as_str().into(),
+        stream.consumer.as_str().into(),
+        0_u64.into(),
+    ];
     args.extend(ids.iter().map(|id| Arg::from(id.to_string())));
     args
 }

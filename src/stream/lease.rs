@@ -64,9 +64,10 @@ impl Redis {
     /// As Redis answers.
     pub async fn lease_holder(&self, group: &str, p: PartitionId) -> Result<Option<Holder>> {
         let reply = self.command("GET", vec![self.keys().lease(group, p)]).await?;
-        Ok(reply.optional_text()?.and_then(|value| value.split_once(' ')).and_then(|(token, worker)| {
-            Some(Holder { worker: worker.to_owned(), token: token.parse().ok()? })
-        }))
+        Ok(reply
+            .optional_text()?
+            .and_then(|value| value.split_once(' '))
+            .and_then(|(token, worker)| Some(Holder { worker: worker.to_owned(), token: token.parse().ok()? })))
     }
 
     /// Says that `worker` lives, and hears which workers were alive within `ttl`, in order of their

@@ -74,6 +74,16 @@ impl Keys {
         format!("{}:{{{p}}}:redeliver:{group}", self.prefix)
     }
 
+    /// Hash: entry → failed attempts of a callback group, and when the next is due.
+    pub fn attempts(&self, p: PartitionId, group: &str) -> String {
+        format!("{}:{{{p}}}:attempts:{group}", self.prefix)
+    }
+
+    /// Hash: whether a callback endpoint is paused or asked to wait.
+    pub fn callback(&self, endpoint: &str) -> String {
+        format!("{}:callback:{endpoint}", self.prefix)
+    }
+
     /// Channel: signals of the rooms of a partition.
     pub fn signal(&self, p: PartitionId) -> String {
         self.of(p, "signal")

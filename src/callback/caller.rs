@@ -1,0 +1,260 @@
+//! One attempt: an HTTP POST, from connecting to the end of the answer.
+//!
+//! Owns the HTTP client of one endpoint. Promises that an attempt ends by its deadline, that at
+//! most [`BODY_BYTES_MAX`] of an answer are read, and that redirects, proxies and compression play
+//! no part. The size of an answer's head is bounded by the client (about 400 KiB; HTTP/2: 16 KiB).
+//!
+//! **Invariant:** [`Answer::Ours`] is given only for what the endpoint can't be blamed for.
+
+use std::sync::Once;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use super::endpoint::Endpoint;
+use super::guard::{Refused, Resolver, Unresolved, check_literal};
+use super::item::Item;
+use super::retry::retry_after;
+use crate::error::{Error, Kind, Result};
+
+/// So much of an answer is read; what follows is cut off with the connection.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// So much of a refusal's body is kept for the dead letters.
+const NOTE_CHARS_MAX: usize = 200;
+/// A kept-alive connection is given up before common servers do it (Node.js after 5 s), so that an
+/// attempt doesn't run into the closing.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const REPLAY: HeaderName = HeaderName::from_static("millstream-replay");
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 2xx, and the answer was complete.
+    Accepted,
+    /// 410: the endpoint wants nothing any more.
+    Gone,
+    /// The endpoint did not accept it.
+    Failed(Failure),
+    /// The attempt failed on our side: no resolver, no network, no sockets.
+    Ours(String),
+}
+
+/// An attempt that the endpoint is to blame for.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// A word of a closed set, for metrics.
+    pub(super) outcome: &'static str,
+    /// What was wrong, for people.
+    pub(super) why: String,
+    /// How long the endpoint asked to wait.
+    pub(super) retry_after: Option<Duration>,
+    /// Whether it asked so for everything (429, 503), and not for this item.
+    pub(super) holds_all: bool,
+}
+
+impl Failure {
+    fn new(outcome: &'static str, why: impl Into<String>) -> Self {
+        Self { outcome, why: why.into(), retry_after: None, holds_all: false }
+    }
+}
+
+impl Answer {
+    /// The outcome as a label of metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Gone => "gone",
+            Self::Failed(failure) => failure.outcome,
+            Self::Ours(_) => "ours",
+        }
+    }
+}
+
+/// Makes attempts at one endpoint.
+#[derive(Debug)]
+pub(super) struct Caller {
+    client: Client,
+}
+
+impl Caller {
+    /// A client for `endpoint`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if TLS can't be set up: an `https` endpoint needs the system's certificates.
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
+        static PROVIDER: Once = Once::new();
+        // Another part of the process may have chosen a provider: then that one is used.
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        let mut builder = Client::builder()
+            .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(endpoint.concurrency)
+            .dns_resolver(Resolver { allow_private: endpoint.allow_private });
+        if endpoint.url.scheme() == "http" {
+            // Redirects aren't followed, so TLS never happens: a system without certificates will do.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|e| {
+            Error::new(Kind::Config, format!("prepare the HTTP client of callback endpoint {}", endpoint.name))
+                .caused_by(e.without_url())
+        })?;
+        Ok(Self { client })
+    }
+
+    /// Posts `item` once. Dropping it may leave the item with the endpoint, unanswered: the next
+    /// attempt repeats it, with the same id.
+    pub(super) async fn attempt(&self, endpoint: &Endpoint, item: &Item) -> Answer {
+        if let Err(refused) = check_literal(&endpoint.url, endpoint.allow_private) {
+            return Answer::Failed(Failure::new("refused_address", refused.to_string()));
+        }
+        let post = self.post(endpoint.url.clone(), headers(endpoint, item), item);
+        match tokio::time::timeout(endpoint.timeout, post).await {
+            Ok(answer) => answer,
+            Err(_) => Answer::Failed(Failure::new("timeout", format!("no complete answer in {:?}", endpoint.timeout))),
+        }
+    }
+
+    async fn post(&self, url: Url, headers: HeaderMap, item: &Item) -> Answer {
+        let sent = self.client.post(url).headers(headers).body(item.body.clone()).send().await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return failed(error),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        match read(response).await {
+            Ok(note) => judge(status, &headers, &note),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+fn headers(endpoint: &Endpoint, item: &Item) -> HeaderMap {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    let mut headers = HeaderMap::with_capacity(5);
+    let mut set = |name: HeaderName, value: &str| {
+        headers.insert(name, value.parse().expect("digits, letters and base64 are valid in a header"));
+    };
+    set(CONTENT_TYPE, "application/json");
+    set(WEBHOOK_ID, &item.id);
+    set(WEBHOOK_TIMESTAMP, &now);
+    if !endpoint.signer.is_silent() {
+        set(WEBHOOK_SIGNATURE, &endpoint.signer.sign(&item.id, &now, &item.body));
+    }
+    if item.replayed {
+        set(REPLAY, "true");
+    }
+    headers
+}
+
+/// The beginning of the answer's body. What is beyond the limit is cut off with the connection.
+async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk[..chunk.len().min(BODY_BYTES_MAX - body.len())]);
+        if body.len() >= BODY_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
+    if status.is_success() {
+        return Answer::Accepted;
+    }
+    if status == StatusCode::GONE {
+        return Answer::Gone;
+    }
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let retry_after = text(RETRY_AFTER).and_then(|after| retry_after(after, text(DATE), SystemTime::now()));
+    let outcome = match status.as_u16() {
+        429 => "throttled",
+        300..400 => "redirect",
+        400..500 => "rejected",
+        _ => "error",
+    };
+    let holds_all = retry_after.is_some() && matches!(status.as_u16(), 429 | 503);
+    Answer::Failed(Failure { outcome, why: describe(status, body), retry_after, holds_all })
+}
+
+fn describe(status: StatusCode, body: &[u8]) -> String {
+    let note: String = String::from_utf8_lossy(body).trim().chars().take(NOTE_CHARS_MAX).collect();
+    match note.is_empty() {
+        true => format!("HTTP {}", status.as_u16()),
+        false => format!("HTTP {}: {}", status.as_u16(), note.escape_debug()),
+    }
+}
+
+/// Whose fault an attempt without an answer was.
+fn failed(error: reqwest::Error) -> Answer {
+    // The URL may hold a secret.
+    let error = error.without_url();
+    let why = in_full(&error);
+    if cause::<Refused>(&error).is_some() {
+        return Answer::Failed(Failure::new("refused_address", why));
+    }
+    if let Some(unresolved) = cause::<Unresolved>(&error) {
+        return if unresolved.ours { Answer::Ours(why) } else { Answer::Failed(Failure::new("connect", why)) };
+    }
+    if cause::<std::io::Error>(&error).is_some_and(is_ours) {
+        return Answer::Ours(why);
+    }
+    let outcome = match (cause::<rustls::Error>(&error).is_some(), error.is_connect()) {
+        (true, _) => "tls",
+        (false, true) => "connect",
+        (false, false) => "broken",
+    };
+    Answer::Failed(Failure::new(outcome, why))
+}
+
+/// Whether the system could not even try: out of files, ports or memory, or without a network.
+fn is_ours(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    /// Source: `errno.h` of Linux: ENFILE, EMFILE, ENOBUFS.
+    const OUT_OF: [i32; 3] = [23, 24, 105];
+    let kinds = [
+        ErrorKind::AddrNotAvailable,
+        ErrorKind::NetworkDown,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::OutOfMemory,
+        ErrorKind::PermissionDenied,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error().is_some_and(|code| OUT_OF.contains(&code))
+}
+
+/// The first cause of this type, also where an I/O error carries it.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a reqwest::Error) -> Option<&'a T> {
+    let mut next: Option<&'a (dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| inner.downcast_ref::<T>()) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

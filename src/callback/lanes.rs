@@ -1,0 +1,172 @@
+//! Order: one item of a room under way at a time, rooms side by side.
+//!
+//! Each room that has something waiting has a lane: a queue, and a task that empties it from its
+//! head. A lane that is empty is gone. What is queued stays pending in Redis, so losing all of it
+//! loses nothing.
+//!
+//! **Invariant:** an item of a room is attempted only after the one before it was settled.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use metrics::Gauge;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::dispatch::{Counted, Dispatcher, Ended, Site};
+use super::item::Item;
+use crate::group::{Delivery, Handler, Settled, Settler};
+use crate::model::{Entry, Room};
+use crate::telemetry::names;
+
+/// Entries of one partition and endpoint that wait in memory, in bytes: beyond it nothing more is
+/// read, so that a dead endpoint's backlog stays in the log.
+const HELD_BYTES_MAX: usize = 16 << 20;
+/// What an entry costs beside its fields.
+const ENTRY_BYTES: usize = 512;
+
+/// The lanes of one partition: what takes its entries.
+pub(super) struct Lanes {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    budget: Arc<Semaphore>,
+    waiting: Gauge,
+}
+
+struct Shared {
+    dispatcher: Arc<Dispatcher>,
+    site: Site,
+    settler: Settler,
+    rooms: Mutex<HashMap<Room, VecDeque<Held>>>,
+}
+
+/// An entry in its lane.
+struct Held {
+    delivery: Delivery,
+    entry: Entry,
+    _bytes: OwnedSemaphorePermit,
+    _waiting: Counted,
+}
+
+impl Lanes {
+    /// Lanes without anything in them.
+    pub(super) fn new(dispatcher: Arc<Dispatcher>, site: Site, settler: Settler) -> Self {
+        let waiting = metrics::gauge!(names::CALLBACK_WAITING, "endpoint" => dispatcher.endpoint.name.clone());
+        Self {
+            shared: Arc::new(Shared { dispatcher, site, settler, rooms: Mutex::default() }),
+            tasks: JoinSet::new(),
+            budget: Arc::new(Semaphore::new(HELD_BYTES_MAX)),
+            waiting,
+        }
+    }
+
+    /// Settles what can be settled at once, and queues the rest.
+    async fn take(&mut self, mut delivery: Delivery) {
+        unpin(&mut delivery);
+        let entry = match delivery.entry() {
+            Ok(entry) => entry,
+            Err(error) => return self.shared.settler.park(delivery, "corrupt", error.to_string()),
+        };
+        if !self.shared.dispatcher.endpoint.wants.takes(&entry) {
+            return self.shared.settler.done(delivery);
+        }
+        let bytes = size(&delivery).min(HELD_BYTES_MAX);
+        let bytes = u32::try_from(bytes).expect("the limit is far below 4 GiB");
+        let bytes = self.budget.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed");
+        let held = Held { delivery, entry, _bytes: bytes, _waiting: Counted::new(&self.waiting) };
+        let room = held.entry.room.clone();
+        let mut rooms = self.shared.rooms();
+        let lane = rooms.get_mut(&room);
+        match lane {
+            Some(queue) => queue.push_back(held),
+            None => {
+                rooms.insert(room.clone(), VecDeque::from([held]));
+                drop(rooms);
+                self.tasks.spawn(run(self.shared.clone(), room));
+            }
+        }
+    }
+}
+
+impl Handler for Lanes {
+    async fn handle(&mut self, batch: Vec<Delivery>) {
+        // A lane's task never panics: what may is caught item by item.
+        while self.tasks.try_join_next().is_some() {}
+        for delivery in batch {
+            self.take(delivery).await;
+        }
+    }
+
+    async fn close(mut self, grace: Duration) {
+        self.shared.site.stop.cancel();
+        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        // Attempts that are still under way then end with their tasks, unsettled: they come again.
+        let _ = tokio::time::timeout(grace, finished).await;
+    }
+}
+
+/// Empties the lane of a room.
+async fn run(shared: Arc<Shared>, room: Room) {
+    while let Some(held) = shared.next(&room) {
+        let settled = match AssertUnwindSafe(settle(&shared, &held)).catch_unwind().await {
+            Ok(Some(settled)) => settled,
+            Ok(None) => return,
+            Err(_) => {
+                metrics::counter!(names::PANICS).increment(1);
+                error!(entry.id = %held.delivery.id, "a defect: calling back panicked");
+                Settled::Park { reason: "panic", error: "calling back panicked".into() }
+            }
+        };
+        shared.settler.settle(held.delivery, settled);
+    }
+}
+
+/// How an entry ended; nothing if it stays unsettled.
+async fn settle(shared: &Shared, held: &Held) -> Option<Settled> {
+    let replayed = held.delivery.replay_of.is_some();
+    let item = match Item::new(shared.site.lease.partition, &held.entry, replayed) {
+        Ok(item) => item,
+        Err(error) => return Some(Settled::Park { reason: "corrupt", error: error.to_string() }),
+    };
+    match shared.dispatcher.deliver(&shared.site, &held.delivery, &item).await {
+        Ended::Done => Some(Settled::Done),
+        Ended::Park { reason, error } => Some(Settled::Park { reason, error }),
+        Ended::Stopped => None,
+    }
+}
+
+impl Shared {
+    /// The next entry of a room; the lane ends if there is none. Both under one lock, so that an
+    /// entry is never put into a lane that has just ended.
+    fn next(&self, room: &Room) -> Option<Held> {
+        let mut rooms = self.rooms();
+        let next = rooms.get_mut(room).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            rooms.remove(room);
+        }
+        next
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<Room, VecDeque<Held>>> {
+        // Nothing in here panics halfway through a change.
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Copies what may be held for long out of the connection's buffer: one small entry would keep the
+/// whole read in memory.
+fn unpin(delivery: &mut Delivery) {
+    for (name, value) in &mut delivery.raw.fields {
+        *name = Bytes::copy_from_slice(name);
+        *value = Bytes::copy_from_slice(value);
+    }
+}
+
+fn size(delivery: &Delivery) -> usize {
+    delivery.raw.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + ENTRY_BYTES
+}

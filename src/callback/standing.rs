@@ -1,0 +1,93 @@
+//! Whether an endpoint is paused or asked to wait, in Redis: for other processes, and after a
+//! restart.
+//!
+//! The hash `mill:callback:<name>` has `paused_at` (milliseconds since the epoch) while the
+//! endpoint is paused and `not_before` after a `Retry-After`. Deleting `paused_at`, or the whole
+//! key, resumes the endpoint within [`INTERVAL`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::dispatch::Dispatcher;
+use super::gate::Unsaved;
+use super::ledger::now_ms;
+use crate::error::Result;
+use crate::shutdown::Shutdown;
+use crate::stream::Redis;
+
+/// How soon a process learns what happened at another, and an operator's resumption.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Since when an endpoint is paused, in milliseconds since the epoch; nothing if it isn't.
+///
+/// # Errors
+/// As Redis answers.
+pub async fn paused_at(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
+    let reply = redis.command("HGET", vec![redis.keys().callback(endpoint), "paused_at".into()]).await?;
+    Ok(reply.optional_text()?.and_then(|at| at.parse().ok()))
+}
+
+/// Resumes a paused endpoint, in all processes. Whether it was paused.
+///
+/// # Errors
+/// As Redis answers.
+pub async fn resume(redis: &Redis, endpoint: &str) -> Result<bool> {
+    let reply = redis.command("HDEL", vec![redis.keys().callback(endpoint), "paused_at".into()]).await?;
+    Ok(reply.int()? > 0)
+}
+
+/// Brings the endpoint's gate up to date with what Redis knows.
+///
+/// # Errors
+/// As Redis answers.
+pub(super) async fn load(redis: &Redis, dispatcher: &Dispatcher) -> Result<()> {
+    let key = redis.keys().callback(&dispatcher.endpoint.name);
+    let args = vec![key, "paused_at".into(), "not_before".into()];
+    let values = redis.command("HMGET", args).await?.list()?;
+    let paused = values.first().is_some_and(|value| !value.is_nil());
+    let not_before = values.get(1).and_then(|value| value.int().ok()).and_then(|ms| u64::try_from(ms).ok());
+    let wait = not_before.map(|ms| Duration::from_millis(ms.saturating_sub(now_ms())));
+    dispatcher.gate.apply(paused, wait.filter(|wait| !wait.is_zero()));
+    Ok(())
+}
+
+/// Keeps Redis and the endpoint's gate in step until `shutdown`. Redis being away costs nothing:
+/// the gate holds what it knows, and writes it later.
+pub(super) async fn keep(redis: Redis, dispatcher: Arc<Dispatcher>, shutdown: Shutdown) {
+    loop {
+        let news = tokio::select! {
+            () = shutdown.requested() => break,
+            unsaved = dispatcher.gate.unsaved() => Some(unsaved),
+            () = tokio::time::sleep(INTERVAL) => None,
+        };
+        let done = match news {
+            Some(unsaved) => save(&redis, &dispatcher, unsaved).await,
+            None => load(&redis, &dispatcher).await,
+        };
+        if let Err(error) = done {
+            debug!(endpoint = dispatcher.endpoint.name, %error, "the endpoint's state is not in step with Redis");
+            shutdown.sleep(INTERVAL).await;
+        }
+    }
+    // Attempts end after the request to stop, and may still bring news.
+    if let Some(unsaved) = dispatcher.gate.unsaved_now() {
+        let _ = save(&redis, &dispatcher, unsaved).await;
+    }
+}
+
+async fn save(redis: &Redis, dispatcher: &Dispatcher, unsaved: Unsaved) -> Result<()> {
+    let mut args = vec![redis.keys().callback(&dispatcher.endpoint.name)];
+    if unsaved.pause {
+        args.extend(["paused_at".into(), now_ms().to_string()]);
+    }
+    if let Some(until) = unsaved.not_before {
+        let wait = until.saturating_duration_since(tokio::time::Instant::now());
+        let until = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        args.extend(["not_before".into(), until.to_string()]);
+    }
+    redis.command("HSET", args).await?;
+    dispatcher.gate.saved(unsaved);
+    Ok(())
+}

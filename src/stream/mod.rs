@@ -10,10 +10,12 @@
 mod connection;
 mod dead;
 mod group;
+mod inbox;
 mod keys;
 mod lease;
 mod log;
 mod script;
+mod survey;
 mod trim;
 
 pub use connection::{Reader, Redis};
@@ -25,4 +27,5 @@ pub use keys::Keys;
 pub use lease::Holder;
 pub use log::RawEntry;
 pub use script::{Arg, Reply, Script};
+pub use survey::{SURVEY_ROOMS_MAX, Survey};
 pub use trim::{ARCHIVE_GROUP, Counted, Trimmed, Trimmer};

@@ -142,6 +142,7 @@ metrics_table! {
     // Replay.
     REPLAY_REQUESTS = Counter "millstream_replay_requests_total" Count ["kind"] "Requests of edges that were answered, by kind.";
     REPLAY_PAGES = Counter "millstream_replay_pages_total" Count ["source"] "Pages given, by where they came from.";
+    REPLAY_UNAVAILABLE = Counter "millstream_replay_unavailable_total" Count [] "Questions that could not be answered truthfully and have to be asked again.";
     REPLAY_ENTRIES = Counter "millstream_replay_entries_total" Count ["source"] "Entries given in pages, by where they came from.";
     REPLAY_SCAN_ENTRIES = Histogram(COUNTS) "millstream_replay_scan_entries" Count [] "Entries of the log read for one scan.";
     REPLAY_BATCH_REQUESTS = Histogram(COUNTS) "millstream_replay_batch_requests" Count [] "Requests that shared one scan.";

@@ -169,6 +169,11 @@ impl Keys {
         self.of(p, "flush")
     }
 
+    /// Hash: group → range of ids that a wiped log owes it.
+    pub fn owed(&self, p: PartitionId) -> String {
+        self.of(p, "owed")
+    }
+
     fn of(&self, p: PartitionId, name: &str) -> String {
         format!("{}:{{{p}}}:{name}", self.prefix)
     }

@@ -11,6 +11,7 @@ mod connection;
 mod dead;
 mod group;
 mod inbox;
+mod initialise;
 mod keys;
 mod lease;
 mod log;
@@ -23,6 +24,7 @@ pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
 pub use group::{
     Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
 };
+pub use initialise::{Owed, Positions};
 pub use keys::Keys;
 pub use lease::Holder;
 pub use log::RawEntry;

@@ -133,18 +133,24 @@ impl Store {
         transaction.commit().await.map_err(|e| failed(doing, e))
     }
 
-    /// Forgets a group, after it was removed on purpose.
+    /// Forgets a group of a partition, after it was removed on purpose.
     ///
     /// # Errors
-    /// As Postgres answers.
-    pub async fn forget_group(&self, group: &str) -> Result<()> {
-        sqlx::query(r#"DELETE FROM checkpoints WHERE "group" = $1 AND "group" <> $2"#)
-            .bind(group)
-            .bind(ARCHIVE)
-            .execute(&self.pool)
-            .await
-            .map(|_| ())
-            .map_err(|e| failed("forget a group", e))
+    /// [`Kind::Fenced`] if the partition has another owner now; else as Postgres answers.
+    pub async fn forget_group(&self, owner: Ownership, group: &str) -> Result<()> {
+        let done = sqlx::query(
+            r#"DELETE FROM checkpoints AS gone USING checkpoints AS mine
+               WHERE gone."group" = $1 AND gone.partition = $2 AND gone."group" <> $3
+                 AND mine."group" = $3 AND mine.partition = $2 AND mine.token = $4"#,
+        )
+        .bind(group)
+        .bind(number(owner.partition))
+        .bind(ARCHIVE)
+        .bind(signed(owner.token))
+        .execute(&self.pool)
+        .await
+        .map_err(|e| failed("forget a group", e))?;
+        if done.rows_affected() == 0 { Err(fenced(owner)) } else { Ok(()) }
     }
 }
 

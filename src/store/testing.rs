@@ -86,8 +86,10 @@ fn unprivileged(program: &Path) -> Command {
     if root {
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
-    // The server dies with the tests, however they end.
-    command.arg("--pdeathsig=INT").arg(program).stdout(Stdio::null()).stderr(Stdio::null());
+    // The server dies with the tests, however they end, and its folder after it.
+    let script = r#"trap 'kill -INT $child' TERM; "$@" & child=$!; wait $child || wait $child; rm -rf "$PGFOLDER""#;
+    command.args(["--pdeathsig=TERM", "sh", "-c", script, "sh"]).arg(program);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -99,16 +101,15 @@ fn server() -> u16 {
         Command::new("chmod").arg("777").arg(&dir).status().unwrap();
         let data = dir.join("data");
         let mut init = unprivileged(&binary("initdb"));
-        init.args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]).arg(&data);
+        init.env("PGFOLDER", dir.join("none")).args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]).arg(&data);
         assert!(init.status().unwrap().success(), "initdb");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut serve = unprivileged(&binary("postgres"));
-        serve.arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", ""]);
+        serve.env("PGFOLDER", &data).arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", ""]);
         serve.args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]);
         // The signal above is sent when the thread that started the server ends: this one never does.
         std::thread::spawn(move || {
             let status = serve.spawn().and_then(|mut child| child.wait());
-            let _ = std::fs::remove_dir_all(&dir);
             panic!("the tests' Postgres ended: {status:?}");
         });
         port

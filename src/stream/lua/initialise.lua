@@ -13,10 +13,11 @@ if ARGV[1] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local empty = redis.call('XLEN', KEYS[2]) == 0
 for at = 4, #ARGV, 2 do
   local group, checkpoint = ARGV[at], ARGV[at + 1]
-  local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], group, checkpoint, 'MKSTREAM')
+  -- It may be there already: a worker that missed it made it again.
+  redis.pcall('XGROUP', 'CREATE', KEYS[2], group, checkpoint, 'MKSTREAM')
   redis.call('HSETNX', KEYS[3], group, checkpoint)
   -- What the group had not settled and the log lost is copied from the archive later.
-  if empty and not made.err and less(checkpoint, ARGV[3]) then
+  if empty and less(checkpoint, ARGV[3]) then
     redis.call('HSETNX', KEYS[4], group, checkpoint .. ' ' .. ARGV[3])
   end
 end

@@ -1,0 +1,109 @@
+//! Makes Redis and Postgres agree on a partition before anything of it is read.
+//!
+//! Three things can have happened since the last owner: nothing; Redis was emptied, or came back
+//! without its last writes; Postgres came back without its last rows.
+//!
+//! **Invariant:** nothing archived is ever renumbered: a room goes on after the highest number that
+//! Redis or the archive knows, and the log after the highest id.
+//!
+//! **Invariant:** what the archive doesn't hold and the log does is read again.
+
+use tracing::{info, warn};
+
+use super::writer::Shared;
+use crate::error::Result;
+use crate::model::{EntryId, PartitionId, Partitions};
+use crate::store::{ARCHIVE, Checkpoint, Ownership};
+use crate::stream::GroupInfo;
+use crate::telemetry::names;
+
+/// Rooms that are restored in one step: a step of the script holds Redis up for about a millisecond.
+const ROOMS_PER_STEP: u32 = 1_000;
+
+/// Takes the partition over in Postgres and brings Redis in line with it. Every step may be repeated,
+/// and a crash between them leaves a partition that the next owner finds as it was.
+///
+/// # Errors
+/// As Redis and Postgres answer: call it again.
+pub(super) async fn open(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<Ownership> {
+    let (owner, archived) = shared.store.take_over(p).await?;
+    if shared.redis.epoch(p).await?.is_none() {
+        initialise(shared, partitions, p).await?;
+    } else {
+        raise(shared, partitions, p, archived).await?;
+    }
+    read_again(shared, p, archived).await?;
+    Ok(owner)
+}
+
+/// Fills a partition that has no epoch.
+async fn initialise(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<()> {
+    let rooms = restore_rooms(shared, partitions, p).await?;
+    let checkpoints = shared.store.checkpoints(p).await?;
+    let archived = position(&checkpoints, ARCHIVE);
+    // New ids come after everything that anybody has settled: a group would pass over lower ones.
+    let newest = shared.store.newest_id(partitions, p).await?;
+    let last = checkpoints.iter().map(|checkpoint| checkpoint.id).fold(newest, EntryId::max);
+    let groups: Vec<_> = checkpoints.into_iter().map(|checkpoint| (checkpoint.group, checkpoint.id)).collect();
+    let epoch = uuid::Uuid::new_v4().to_string();
+    if shared.redis.initialise(p, &epoch, last, archived, &groups).await? {
+        metrics::counter!(names::PARTITIONS_INITIALISED).increment(1);
+        info!(partition = %p, rooms, groups = groups.len(), log.after = %last,
+            "initialised partition {p}: {rooms} rooms restored, its log goes on after {last}");
+    }
+    Ok(())
+}
+
+fn position(checkpoints: &[Checkpoint], group: &str) -> EntryId {
+    checkpoints.iter().find(|checkpoint| checkpoint.group == group).map(|found| found.id).unwrap_or_default()
+}
+
+async fn restore_rooms(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<u64> {
+    let (mut restored, mut after) = (0, None);
+    loop {
+        let rooms = shared.store.rooms_of(partitions, p, after.as_ref(), ROOMS_PER_STEP).await?;
+        let Some(last) = rooms.last() else { return Ok(restored) };
+        shared.redis.restore_rooms(p, rooms.iter().map(|room| (&room.room, room.head, room.closed))).await?;
+        restored += rooms.len() as u64;
+        after = Some(last.room.clone());
+    }
+}
+
+/// A log that stands before what was archived has lost its last writes (a replica was promoted, a
+/// backup restored): its rooms go on after the archive's numbers all the same.
+async fn raise(shared: &Shared, partitions: Partitions, p: PartitionId, archived: EntryId) -> Result<()> {
+    let last = shared.redis.last_generated_id(p).await?;
+    if last.is_some_and(|last| last >= archived) {
+        return Ok(());
+    }
+    let rooms = restore_rooms(shared, partitions, p).await?;
+    shared.redis.create_group(&shared.redis.keys().log(p), ARCHIVE, archived).await?;
+    shared.redis.raise_log(p, archived).await?;
+    warn!(partition = %p, rooms, log.last = ?last, %archived,
+        "the log of partition {p} ended before what is archived: raised its numbers");
+    Ok(())
+}
+
+/// Has the group read again whatever it had settled and Postgres doesn't hold.
+async fn read_again(shared: &Shared, p: PartitionId, archived: EntryId) -> Result<()> {
+    let log = shared.redis.keys().log(p);
+    let Some(group) = shared.redis.group(&log, ARCHIVE).await? else {
+        return shared.redis.create_group(&log, ARCHIVE, archived).await.map(|_| ());
+    };
+    let settled = settled(shared, p, &group).await?;
+    if archived < settled {
+        shared.redis.rewind_group(p, ARCHIVE, archived).await?;
+        warn!(partition = %p, %archived, %settled,
+            "the archive of partition {p} ends at {archived}, before what was settled: reading the log again from there");
+    }
+    Ok(())
+}
+
+/// Up to where the group has settled everything, by Redis' own account.
+async fn settled(shared: &Shared, p: PartitionId, group: &GroupInfo) -> Result<EntryId> {
+    if group.pending == 0 {
+        return Ok(group.last_delivered);
+    }
+    let pending = shared.redis.pending(&shared.redis.keys().log(p), ARCHIVE).await?;
+    Ok(pending.oldest.map_or(group.last_delivered, EntryId::previous))
+}

@@ -79,11 +79,14 @@ fn binary(name: &str) -> PathBuf {
     found.into_iter().rfind(|path| path.exists()).unwrap_or_else(|| name.into())
 }
 
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n")
+}
+
 /// As the account `postgres` when the tests run as root, which Postgres refuses.
 fn unprivileged(program: &Path) -> Command {
-    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let mut command = Command::new("setpriv");
-    if root {
+    if is_root() {
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
     // The server dies with the tests, however they end, and its folder after it.
@@ -98,14 +101,16 @@ fn server() -> u16 {
     let mut started = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     *started.get_or_insert_with(|| {
         let dir = tempfile::Builder::new().prefix("millstream-pg").tempdir().unwrap().keep();
-        Command::new("chmod").arg("777").arg(&dir).status().unwrap();
+        if is_root() {
+            Command::new("chown").arg("postgres").arg(&dir).status().unwrap();
+        }
         let data = dir.join("data");
         let mut init = unprivileged(&binary("initdb"));
         init.env("PGFOLDER", dir.join("none")).args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"]).arg(&data);
         assert!(init.status().unwrap().success(), "initdb");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut serve = unprivileged(&binary("postgres"));
-        serve.env("PGFOLDER", &data).arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", ""]);
+        serve.env("PGFOLDER", &dir).arg("-D").arg(&data).args(["-p", &port.to_string(), "-k", ""]);
         serve.args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]);
         // The signal above is sent when the thread that started the server ends: this one never does.
         std::thread::spawn(move || {

@@ -35,6 +35,8 @@ mod client;
 mod code;
 mod decode;
 mod encode;
+#[cfg(test)]
+mod examples;
 mod framing;
 mod key;
 mod refusal;

@@ -32,6 +32,17 @@ impl Format {
     }
 }
 
+/// What came in time.
+#[derive(Debug)]
+pub enum Came {
+    /// A frame, checked.
+    Frame(Value),
+    /// Nothing.
+    Nothing,
+    /// The connection is closed.
+    Closed,
+}
+
 /// The server did not upgrade the connection.
 #[derive(Debug)]
 pub struct HandshakeRefused {
@@ -234,12 +245,18 @@ impl Client {
     /// The next frame from the server, or nothing once the connection is closed. The checks of
     /// promise 2 have been done on it.
     pub async fn next_frame(&mut self) -> Option<Value> {
-        loop {
-            if self.closed.is_some() {
-                return None;
-            }
-            let next = tokio::time::timeout(DEADLINE, self.socket.next()).await;
-            let next = next.unwrap_or_else(|_| panic!("nothing came for {DEADLINE:?}; waiting: {:?}", self.backlog));
+        match self.next_within(DEADLINE).await {
+            Came::Frame(frame) => Some(frame),
+            Came::Closed => None,
+            Came::Nothing => panic!("nothing came for {DEADLINE:?}; waiting: {:?}", self.backlog),
+        }
+    }
+
+    /// As [`Client::next_frame`], for those who go on when nothing comes.
+    pub async fn next_within(&mut self, wait: Duration) -> Came {
+        let until = tokio::time::Instant::now() + wait;
+        while self.closed.is_none() {
+            let Ok(next) = tokio::time::timeout_at(until, self.socket.next()).await else { return Came::Nothing };
             let frame = match (next, self.format) {
                 (Some(Ok(Message::Text(text))), Format::Json) => {
                     serde_json::from_str(&text).expect("the server sends JSON")
@@ -247,10 +264,8 @@ impl Client {
                 (Some(Ok(Message::Binary(bytes))), Format::MsgPack) => frames::from_msgpack(&bytes),
                 (Some(Ok(Message::Ping(_) | Message::Pong(_))), _) => continue,
                 (Some(Ok(Message::Close(frame))), _) => {
-                    self.closed = Some(match frame {
-                        Some(CloseFrame { code, reason }) => (code.into(), reason.as_str().to_owned()),
-                        None => (1005, String::new()),
-                    });
+                    let said = |frame: CloseFrame| (frame.code.into(), frame.reason.as_str().to_owned());
+                    self.closed = Some(frame.map_or((1005, String::new()), said));
                     continue;
                 }
                 (None | Some(Err(_)), _) => {
@@ -260,8 +275,9 @@ impl Client {
                 (Some(Ok(other)), format) => panic!("{other:?} in {format:?}"),
             };
             self.check(&frame);
-            return Some(frame);
+            return Came::Frame(frame);
         }
+        Came::Closed
     }
 
     async fn next_where(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -13,6 +13,7 @@
 
 mod client;
 mod frames;
+mod http;
 mod postgres;
 mod process;
 mod proxy;
@@ -35,7 +36,8 @@ use serde_json::{Value, json};
 
 #[allow(unused_imports, reason = "each test program uses a part of the support")]
 pub use self::{
-    client::{Client, Format, HandshakeRefused},
+    client::{Came, Client, Format, HandshakeRefused},
+    http::get,
     postgres::{Database, Postgres},
     process::Process,
     proxy::{Mode, Proxy},

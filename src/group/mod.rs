@@ -10,6 +10,23 @@
 //! Retries stay in the pending list instead of being appended again: a copy gets a new id, and
 //! every other group on the stream would see it twice.
 
+mod asking;
+mod fetch;
+mod giving_up;
 mod handler;
+mod handling;
+mod lane;
+mod partition;
+mod pending;
+mod position;
+mod reading;
+mod round;
+mod runner;
+mod settle;
+mod share;
+mod stats;
+mod worker;
 
 pub use handler::{Delivery, Group, Handler, Lease, Settled, Settler};
+pub use position::{GroupPosition, Lag, position, positions};
+pub use runner::{Runner, RunnerStatus};

@@ -233,14 +233,16 @@ impl Redis {
         claimed(self.command("XAUTOCLAIM", args).await?)
     }
 
-    /// Delivers these pending entries again, to us, and counts it. Those that are not in the answer
-    /// are gone from the stream or were not pending.
+    /// Delivers these pending entries again, to us, as their `deliveries`-th time. Those that are not in
+    /// the answer are gone from the stream or were not pending.
     ///
     /// # Errors
     /// [`Kind::NoGroup`]; otherwise as Redis answers.
-    pub async fn claim(&self, stream: &GroupStream, ids: &[EntryId]) -> Result<Vec<RawEntry>> {
+    pub async fn claim(&self, stream: &GroupStream, ids: &[EntryId], deliveries: u64) -> Result<Vec<RawEntry>> {
         // Without FORCE: an entry that was acknowledged meanwhile stays so.
-        let entries = raw_entries(self.command("XCLAIM", claim_args(stream, ids)).await?)?;
+        let mut args = claim_args(stream, ids);
+        args.extend([Arg::from("RETRYCOUNT"), deliveries.into()]);
+        let entries = raw_entries(self.command("XCLAIM", args).await?)?;
         // Redis 6.2 answers an entry that was trimmed without its fields.
         Ok(entries.into_iter().filter(|entry| !entry.fields.is_empty()).collect())
     }

@@ -1,0 +1,254 @@
+//! One blocking reader for all partitions that a worker owns in a group.
+//!
+//! # Design
+//! One `XREADGROUP` over all owned streams costs one connection per group and process, and wakes as
+//! soon as any of them has something. A partition whose handler is behind is left out of the next read;
+//! while one is left out, reads block only briefly, so that it comes back soon.
+//!
+//! **Invariant:** after [`Board::leave`] no read that is under way contains the partition: what the
+//! next owner reads was not taken by us.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::{Histogram, counter, histogram};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{debug, warn};
+
+use super::Lease;
+use crate::backoff::Backoff;
+use crate::config::GroupSettings;
+use crate::error::Kind;
+use crate::model::PartitionId;
+use crate::stream::{RawEntry, Reader, Redis};
+use crate::telemetry::names;
+
+/// How long a read blocks: a partition that is released waits for the read that contains it.
+const BLOCK: Duration = Duration::from_millis(500);
+/// How long a read blocks while a partition is left out: first and longest.
+const BLOCK_BRIEF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// Bytes that one read may bring, by the mean size of what came before.
+const READ_BYTES: usize = 16 << 20;
+
+/// What a read had for a partition.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// New entries.
+    Entries(Vec<RawEntry>),
+    /// The read failed: some entries may be pending under our name unseen.
+    Failed(Kind),
+}
+
+/// How much a partition has taken and not finished; shared with the reader.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// Entries that wait for the handler.
+    pub queued: AtomicUsize,
+    /// Entries that are not settled.
+    pub unsettled: AtomicUsize,
+}
+
+/// The partitions that are to be read.
+#[derive(Debug)]
+pub(super) struct Board {
+    slots: Mutex<Vec<Slot>>,
+    changed: Notify,
+    rounds: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    lease: Lease,
+    key: String,
+    load: Arc<Load>,
+    // Bounded by `group.unsettled_entries` and one read: a partition above it is left out.
+    to: mpsc::UnboundedSender<Read>,
+    wanted: bool,
+    reading: bool,
+}
+
+/// What one read is over.
+struct Round {
+    partitions: Vec<PartitionId>,
+    keys: Vec<String>,
+    left_out: usize,
+}
+
+impl Board {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { slots: Mutex::default(), changed: Notify::new(), rounds: watch::Sender::new(0) })
+    }
+
+    /// A partition joins; it is not read before it [wants](Board::want) to be.
+    pub(super) fn join(&self, lease: &Lease, key: String, load: Arc<Load>) -> mpsc::UnboundedReceiver<Read> {
+        let (to, reads) = mpsc::unbounded_channel();
+        let mut slots = self.lock();
+        slots.retain(|slot| slot.lease.partition != lease.partition);
+        slots.push(Slot { lease: lease.clone(), key, load, to, wanted: false, reading: false });
+        reads
+    }
+
+    /// A partition wants to be read, from the next round on. A failed read ends that.
+    pub(super) fn want(&self, p: PartitionId) {
+        for slot in self.lock().iter_mut().filter(|slot| slot.lease.partition == p) {
+            slot.wanted = true;
+        }
+        self.changed.notify_one();
+    }
+
+    /// A partition is read no more. Returns when no read that contains it is under way.
+    pub(super) async fn leave(&self, p: PartitionId) {
+        let mut rounds = self.rounds.subscribe();
+        let reading = {
+            let mut slots = self.lock();
+            let mut reading = false;
+            for slot in slots.iter_mut().filter(|slot| slot.lease.partition == p) {
+                slot.wanted = false;
+                reading |= slot.reading;
+            }
+            rounds.mark_unchanged();
+            reading
+        };
+        if reading {
+            let _ = rounds.changed().await;
+        }
+    }
+
+    /// A partition is gone. May be called without [`Board::leave`] if the lease is lost anyway.
+    pub(super) fn remove(&self, lease: &Lease) {
+        self.lock().retain(|slot| slot.lease.partition != lease.partition || slot.lease.token != lease.token);
+    }
+
+    /// The partitions on the board with their streams.
+    pub(super) fn streams(&self) -> Vec<(PartitionId, String)> {
+        self.lock().iter().map(|slot| (slot.lease.partition, slot.key.clone())).collect()
+    }
+
+    fn begin(&self, settings: &GroupSettings) -> Round {
+        let mut round = Round { partitions: Vec::new(), keys: Vec::new(), left_out: 0 };
+        for slot in self.lock().iter_mut().filter(|slot| slot.wanted) {
+            let has_room = slot.load.queued.load(Ordering::Relaxed) < settings.read_entries
+                && slot.load.unsettled.load(Ordering::Relaxed) < settings.unsettled_entries;
+            // Our own clock decides: whoever was stopped for a while must not read as if nothing was.
+            if !has_room || !slot.lease.is_held() {
+                round.left_out += 1;
+                continue;
+            }
+            slot.reading = true;
+            round.partitions.push(slot.lease.partition);
+            round.keys.push(slot.key.clone());
+        }
+        round
+    }
+
+    fn finish(&self, round: &Round, read: crate::Result<Vec<(String, Vec<RawEntry>)>>) {
+        {
+            let mut slots = self.lock();
+            match read {
+                Ok(streams) => {
+                    for (key, entries) in streams {
+                        if let Some(slot) = slots.iter().find(|slot| slot.key == key) {
+                            slot.load.queued.fetch_add(entries.len(), Ordering::Relaxed);
+                            let _ = slot.to.send(Read::Entries(entries));
+                        }
+                    }
+                }
+                Err(error) => {
+                    for slot in slots.iter_mut().filter(|slot| round.partitions.contains(&slot.lease.partition)) {
+                        slot.wanted = false;
+                        let _ = slot.to.send(Read::Failed(error.kind()));
+                    }
+                }
+            }
+            slots.iter_mut().for_each(|slot| slot.reading = false);
+        }
+        self.rounds.send_modify(|rounds| *rounds += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads for ever what the partitions on `board` want. Dropping it may leave entries pending under our
+/// name: only when the worker ends.
+pub(super) async fn read_all(redis: Redis, group: String, worker: String, board: Arc<Board>, settings: GroupSettings) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let mut brief = BLOCK_BRIEF.0;
+    let mut size = Size::new(&settings, &group);
+    let mut reader = connect(&redis, &mut backoff).await;
+    loop {
+        let round = board.begin(&settings);
+        if round.keys.is_empty() {
+            let wait = if round.left_out > 0 { BLOCK_BRIEF.0 } else { BLOCK };
+            let _ = tokio::time::timeout(wait, board.changed.notified()).await;
+            continue;
+        }
+        brief = if round.left_out > 0 { (brief * 2).min(BLOCK_BRIEF.1) } else { BLOCK_BRIEF.0 };
+        let block = if round.left_out > 0 { brief } else { BLOCK };
+        let read = reader.read_group(&group, &worker, &round.keys, size.count(round.keys.len()), block).await;
+        let failure = read.as_ref().err().map(|error| (error.kind(), error.to_string()));
+        if let Ok(streams) = &read {
+            size.learn(streams);
+        }
+        board.finish(&round, read);
+        let Some((kind, error)) = failure else {
+            backoff.reset();
+            continue;
+        };
+        counter!(names::GROUP_READ_ERRORS, "group" => group.clone(), "kind" => format!("{kind:?}")).increment(1);
+        // A missing group is mended by the partition; everything else mends itself or is told once.
+        if backoff.attempts() == 0 {
+            warn!(group, %error, "failed to read; trying again until it works");
+        } else {
+            debug!(group, %error, attempts = backoff.attempts(), "failed to read again");
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+async fn connect(redis: &Redis, backoff: &mut Backoff) -> Reader {
+    loop {
+        match redis.reader(BLOCK).await {
+            Ok(reader) => {
+                backoff.reset();
+                return reader;
+            }
+            Err(error) => {
+                warn!(%error, "failed to connect a reader; trying again until it works");
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// How many entries a read should ask for, so that it stays within [`READ_BYTES`].
+struct Size {
+    most: usize,
+    mean_bytes: usize,
+    entries: Histogram,
+}
+
+impl Size {
+    fn new(settings: &GroupSettings, group: &str) -> Self {
+        let entries = histogram!(names::GROUP_READ_ENTRIES, "group" => group.to_owned());
+        Self { most: settings.read_entries.max(1), mean_bytes: 512, entries }
+    }
+
+    fn count(&self, streams: usize) -> u64 {
+        (READ_BYTES / streams.max(1) / self.mean_bytes.max(1)).clamp(1, self.most) as u64
+    }
+
+    fn learn(&mut self, streams: &[(String, Vec<RawEntry>)]) {
+        let entries: usize = streams.iter().map(|(_, entries)| entries.len()).sum();
+        if entries == 0 {
+            return;
+        }
+        let bytes = |entry: &RawEntry| entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let all: usize = streams.iter().flat_map(|(_, entries)| entries).map(bytes).sum();
+        // Halfway toward what was seen: large entries are noticed within a read or two.
+        self.mean_bytes = usize::midpoint(self.mean_bytes, all / entries).max(64);
+        self.entries.record(entries as f64);
+    }
+}

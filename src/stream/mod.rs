@@ -10,6 +10,7 @@
 mod connection;
 mod dead;
 mod group;
+mod group_info;
 mod inbox;
 mod initialise;
 mod keys;
@@ -25,6 +26,8 @@ pub use group::{
     Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
 };
 pub use initialise::{Owed, Positions};
+pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
+pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};
 pub use keys::Keys;
 pub use lease::Holder;
 pub use log::RawEntry;

@@ -15,7 +15,7 @@ use fred::types::{Key, Value};
 use super::connection::failed;
 use super::log::{raw_entries, streams};
 use super::{Arg, RawEntry, Reader, Redis, Reply, Script};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::model::{EntryId, PartitionId};
 
 /// How idle a handed-back entry is said to be, so that tools which claim by idle time take it at once.
@@ -104,7 +104,7 @@ impl Redis {
     /// recently: the caller holds the lease. Counts as a delivery of each.
     ///
     /// # Errors
-    /// [`Kind::NoGroup`]; otherwise as Redis answers. Repeating is harmless but for the counts.
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers. Repeating is harmless but for the counts.
     pub async fn claim_page(&self, stream: &GroupStream, from: EntryId, count: u64) -> Result<Claimed> {
         let args = vec![
             Arg::from(stream.key.as_str()),
@@ -122,7 +122,7 @@ impl Redis {
     /// the answer are gone from the stream or were not pending.
     ///
     /// # Errors
-    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers.
     pub async fn claim(&self, stream: &GroupStream, ids: &[EntryId], deliveries: u64) -> Result<Vec<RawEntry>> {
         // Without FORCE: an entry that was acknowledged meanwhile stays so.
         let mut args = claim_args(stream, ids);
@@ -136,7 +136,7 @@ impl Redis {
     /// they count from.
     ///
     /// # Errors
-    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers.
     pub async fn hand_back(&self, stream: &GroupStream, ids: &[EntryId], deliveries: u64) -> Result<()> {
         let mut args = claim_args(stream, ids);
         args.extend([Arg::from("IDLE"), HANDED_BACK_IDLE_MS.into()]);
@@ -148,7 +148,7 @@ impl Redis {
     /// our own name after that id instead.
     ///
     /// # Errors
-    /// [`Kind::NoGroup`]; otherwise as Redis answers.
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers.
     pub async fn read_group(&self, stream: &GroupStream, after: Option<EntryId>, count: u64) -> Result<Vec<RawEntry>> {
         let from = after.map_or(XID::NewInGroup, |id| XID::Manual(id.to_string().into()));
         let (group, consumer) = (stream.group.clone(), stream.consumer.clone());
@@ -234,7 +234,7 @@ impl Reader {
     /// read your own pending entries ([`Redis::read_group`]) before the next call.
     ///
     /// # Errors
-    /// [`Kind::NoGroup`] if any of the streams lacks the group; otherwise as Redis answers.
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup) if any of the streams lacks the group; otherwise as Redis answers.
     pub async fn read_group(
         &mut self,
         group: &str,

@@ -22,9 +22,6 @@ mod trim;
 
 pub use connection::{Reader, Redis};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
-pub use group::{
-    Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
-};
 pub use initialise::{Owed, Positions};
 pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};

@@ -107,8 +107,17 @@ impl Redis {
         Ok(Reply::from_fred(value))
     }
 
+    /// A client for channels, not yet connected.
+    pub(super) fn subscriber(&self) -> Result<fred::clients::SubscriberClient> {
+        let prepare = |e| Error::new(Kind::Config, "prepare the connection to Redis").caused_by(e);
+        let settings = &self.inner.settings;
+        builder(settings, *settings.command_timeout)?.build_subscriber_client().map_err(prepare)
+    }
+
     async fn open(settings: &RedisSettings, command_timeout: Duration) -> Result<Self> {
-        let (client, keys) = build(settings, command_timeout)?;
+        let prepare = |e| Error::new(Kind::Config, "prepare the connection to Redis").caused_by(e);
+        let client = builder(settings, command_timeout)?.build().map_err(prepare)?;
+        let keys = Keys::new(&settings.prefix);
         let errors = client.on_error(|(error, _server)| async move {
             debug!(%error, "lost a connection to Redis");
             Ok(())
@@ -161,7 +170,7 @@ impl Drop for Inner {
     }
 }
 
-fn build(settings: &RedisSettings, command_timeout: Duration) -> Result<(Client, Keys)> {
+fn builder(settings: &RedisSettings, command_timeout: Duration) -> Result<Builder> {
     let config = Config::from_url(settings.url.expose())
         .map_err(|e| Error::new(Kind::Config, "read redis.url (redis://host:port expected)").caused_by(e))?;
     let config = Config { fail_fast: false, ..config };
@@ -179,13 +188,12 @@ fn build(settings: &RedisSettings, command_timeout: Duration) -> Result<(Client,
         ..ConnectionConfig::default()
     };
     let performance = PerformanceConfig { default_command_timeout: command_timeout, ..PerformanceConfig::default() };
-    let client = Builder::from_config(config)
+    let mut builder = Builder::from_config(config);
+    builder
         .set_connection_config(connection)
         .set_performance_config(performance)
-        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2))
-        .build()
-        .map_err(|e| Error::new(Kind::Config, "prepare the connection to Redis").caused_by(e))?;
-    Ok((client, Keys::new(&settings.prefix)))
+        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2));
+    Ok(builder)
 }
 
 /// What an error of Redis or of the connection means. The only place that reads Redis' words.

@@ -56,7 +56,7 @@ impl Keys {
 
     /// String: a device's last accepted cids with their answers.
     pub fn dedup(&self, p: PartitionId, user: &str, device: &str) -> String {
-        format!("{}:{{{p}}}:dedup:{user}/{device}", self.prefix)
+        format!("{}:{{{p}}}:dedup:{user}/{}", self.prefix, escaped(device))
     }
 
     /// Stream: requests to the replay workers.
@@ -126,7 +126,7 @@ impl Keys {
 
     /// Hash: room → `id,seq` of a device.
     pub fn cursor(&self, user: &UserId, device: &DeviceId) -> String {
-        format!("{}:cursor:{user}:{device}", self.prefix)
+        format!("{}:cursor:{user}:{}", self.prefix, escaped(device))
     }
 
     /// Hash: room → seq up to which the user has read.
@@ -136,7 +136,7 @@ impl Keys {
 
     /// String: edge and connection that hold a device.
     pub fn device(&self, user: &UserId, device: &DeviceId) -> String {
-        format!("{}:device:{user}:{device}", self.prefix)
+        format!("{}:device:{user}:{}", self.prefix, escaped(device))
     }
 
     /// String with expiry: who owns a partition in a group.
@@ -176,5 +176,15 @@ impl Keys {
 
     fn of(&self, p: PartitionId, name: &str) -> String {
         format!("{}:{{{p}}}:{name}", self.prefix)
+    }
+}
+
+/// A device is named by its client: escaped, the last `:` or `/` of a key always ends the user, and
+/// no device of one user can take the key of another's.
+fn escaped(device: &str) -> std::borrow::Cow<'_, str> {
+    if device.contains([':', '/', '%']) {
+        device.replace('%', "%25").replace(':', "%3A").replace('/', "%2F").into()
+    } else {
+        device.into()
     }
 }

@@ -9,6 +9,7 @@
 
 mod connection;
 mod dead;
+mod device;
 mod group;
 mod group_info;
 mod inbox;
@@ -16,6 +17,8 @@ mod initialise;
 mod keys;
 mod lease;
 mod log;
+mod members;
+mod publish;
 mod script;
 mod survey;
 mod trim;
@@ -25,9 +28,16 @@ pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
 pub use initialise::{Owed, Positions};
 pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};
+mod signal;
+
+pub use connection::{Reader, Redis};
+pub use device::DeviceCursors;
 pub use keys::Keys;
 pub use lease::Holder;
 pub use log::RawEntry;
+pub use members::{MemberStep, Step, Stepped};
+pub use publish::{Publish, Published};
 pub use script::{Arg, Reply, Script};
 pub use survey::{SURVEY_ROOMS_MAX, Survey};
+pub use signal::SignalReader;
 pub use trim::{ARCHIVE_GROUP, Counted, Trimmed, Trimmer};

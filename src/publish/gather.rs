@@ -1,0 +1,195 @@
+//! One task per partition that turns waiting messages into calls of the publish script.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use crate::backoff::Backoff;
+use crate::config::{Durability, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Cursor, PartitionId, Partitions};
+use crate::stream::{Publish, Published, Redis};
+
+/// Messages of one call at most: beyond a few hundred a call gains nothing and delays the others.
+const CALL_MESSAGES_MAX: usize = 256;
+/// Bytes of envelopes of one call at most.
+const CALL_BYTES_MAX: usize = 512 << 10;
+/// Messages that may wait for a partition; beyond, senders wait.
+const QUEUE_MESSAGES_MAX: usize = 4_096;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the log at this place; `duplicate`: it had been there before.
+    Accepted {
+        /// Its id and seq.
+        place: Cursor,
+        /// Whether an earlier send had put it there.
+        duplicate: bool,
+    },
+    /// The device used its cid for something else.
+    CidConflict,
+    /// The room is closed.
+    RoomClosed,
+    /// The log can't be written now. The message may have been stored all the same: a repeat finds it.
+    Unavailable,
+}
+
+/// Takes outcomes of many messages, told apart by a ticket. Must not block.
+pub trait Sink: Send + Sync {
+    /// The outcome of the message with this ticket.
+    fn published(&self, ticket: u64, outcome: Outcome);
+}
+
+/// Where the outcome of a message goes.
+pub enum Answer {
+    /// To a connection with many messages under way.
+    Ticket(Arc<dyn Sink>, u64),
+    /// To one waiter.
+    Once(oneshot::Sender<Outcome>),
+}
+
+/// A message and where its outcome goes.
+pub struct Job {
+    /// The message.
+    pub message: Publish,
+    /// Where the outcome goes.
+    pub answer: Answer,
+}
+
+/// Hands messages to the partitions' tasks. Its tasks end when it is dropped.
+pub struct Publisher {
+    partitions: Partitions,
+    queues: Vec<mpsc::Sender<Job>>,
+    _tasks: JoinSet<()>,
+}
+
+struct Partition {
+    redis: Redis,
+    id: PartitionId,
+    retry: Duration,
+    memory_ms: u64,
+    durability: Durability,
+}
+
+impl Publisher {
+    /// Starts a task per partition, on a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Redis::connect`].
+    pub async fn start(redis: &Redis, settings: &Settings, partitions: Partitions) -> Result<Self> {
+        let redis = redis.another().await?;
+        let mut tasks = JoinSet::new();
+        let mut queues = Vec::new();
+        for id in partitions.all() {
+            let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
+            let partition = Partition {
+                redis: redis.clone(),
+                id,
+                retry: *settings.edge.publish_retry,
+                memory_ms: u64::try_from(settings.edge.cursor_ttl.as_millis()).unwrap_or(u64::MAX),
+                durability: settings.redis.durability,
+            };
+            tasks.spawn(partition.run(waiting));
+            queues.push(queue);
+        }
+        Ok(Self { partitions, queues, _tasks: tasks })
+    }
+
+    /// Hands a message over; waits while its partition's queue is full.
+    pub async fn publish(&self, job: Job) {
+        let queue = &self.queues[usize::from(self.partitions.of(&job.message.room).0)];
+        if let Err(mpsc::error::SendError(job)) = queue.send(job).await {
+            job.answer.give(Outcome::Unavailable);
+        }
+    }
+
+    /// Hands one message over and waits for its outcome.
+    pub async fn publish_one(&self, message: Publish) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        self.publish(Job { message, answer: Answer::Once(answer) }).await;
+        outcome.await.unwrap_or(Outcome::Unavailable)
+    }
+}
+
+impl Answer {
+    fn give(self, outcome: Outcome) {
+        match self {
+            Self::Ticket(sink, ticket) => sink.published(ticket, outcome),
+            // Whoever waited has gone: the message is stored all the same.
+            Self::Once(waiter) => drop(waiter.send(outcome)),
+        }
+    }
+}
+
+impl Partition {
+    async fn run(self, mut waiting: mpsc::Receiver<Job>) {
+        let mut held: Option<Job> = None;
+        loop {
+            let Some(first) = (match held.take() {
+                Some(job) => Some(job),
+                None => waiting.recv().await,
+            }) else {
+                return;
+            };
+            let mut bytes = first.message.envelope.len();
+            let mut jobs = vec![first];
+            while jobs.len() < CALL_MESSAGES_MAX {
+                let Ok(job) = waiting.try_recv() else { break };
+                bytes += job.message.envelope.len();
+                if bytes > CALL_BYTES_MAX {
+                    held = Some(job);
+                    break;
+                }
+                jobs.push(job);
+            }
+            let outcomes = self.write(&jobs).await;
+            for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                job.answer.give(outcome);
+            }
+        }
+    }
+
+    /// Writes until Redis has answered or the time for trying is over.
+    async fn write(&self, jobs: &[Job]) -> Vec<Outcome> {
+        let messages: Vec<&Publish> = jobs.iter().map(|job| &job.message).collect();
+        let deadline = Instant::now() + self.retry;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        loop {
+            match self.call(&messages).await {
+                Ok(published) => return published.into_iter().map(outcome).collect(),
+                Err(error) => {
+                    let wait = backoff.next();
+                    if !error.is_retryable() || Instant::now() + wait > deadline {
+                        warn!(partition = %self.id, messages = jobs.len(), %error, "could not write to the log");
+                        return vec![Outcome::Unavailable; jobs.len()];
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn call(&self, messages: &[&Publish]) -> Result<Vec<Published>> {
+        let (_epoch, published) = self.redis.publish(self.id, messages, self.memory_ms).await?;
+        if let Durability::Replicated(replicas) = self.durability {
+            let reached = self.redis.wait_for_replicas(replicas, self.retry).await?;
+            if reached < replicas {
+                return Err(Error::new(Kind::RedisRefused, format!("reach {replicas} replicas: {reached} answered")));
+            }
+        }
+        Ok(published)
+    }
+}
+
+fn outcome(published: Published) -> Outcome {
+    match published {
+        Published::Stored(place) => Outcome::Accepted { place, duplicate: false },
+        Published::Known(place) => Outcome::Accepted { place, duplicate: true },
+        Published::CidConflict => Outcome::CidConflict,
+        Published::RoomClosed => Outcome::RoomClosed,
+    }
+}

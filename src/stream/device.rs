@@ -1,0 +1,140 @@
+//! What Redis keeps of a device and its user: cursors, read markers, who holds the connection.
+
+use std::time::Duration;
+
+use fred::interfaces::{HashesInterface as _, KeysInterface as _};
+use fred::types::{Expiration, SetOptions, Value};
+
+use super::connection::failed;
+use super::{Arg, Redis, Reply, Script};
+use crate::error::{Error, Result};
+use crate::model::{Cursor, DeviceId, Room, UserId};
+
+/// Raises read markers, never lowers them.
+static RAISE: Script = Script::new(
+    "raise read markers",
+    "for i = 2, #ARGV, 2 do \
+       local old = redis.call('HGET', KEYS[1], ARGV[i]) \
+       if not old or tonumber(old) < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end \
+     end \
+     redis.call('PEXPIRE', KEYS[1], ARGV[1]) return 1",
+);
+
+/// Deletes a key if it still has the value that we put there.
+static RELEASE: Script = Script::new(
+    "release a device",
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
+);
+
+/// Cursors of one device that changed.
+#[derive(Debug, Clone)]
+pub struct DeviceCursors {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// What it has taken over.
+    pub cursors: Vec<(Room, Cursor)>,
+}
+
+impl Redis {
+    /// All saved cursors of a device.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn cursors(&self, user: &UserId, device: &DeviceId) -> Result<Vec<(Room, Cursor)>> {
+        let fields = self.command("HGETALL", vec![self.keys().cursor(user, device)]).await?.list()?;
+        pairs(&fields, |value| value.parse())
+    }
+
+    /// The read markers of a user.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn read_markers(&self, user: &UserId) -> Result<Vec<(Room, u64)>> {
+        let fields = self.command("HGETALL", vec![self.keys().read_marker(user)]).await?.list()?;
+        pairs(&fields, |value| value.parse().map_err(|_| Error::invalid("read a read marker")))
+    }
+
+    /// Saved cursor and read marker of one room.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn cursor_in(&self, user: &UserId, device: &DeviceId, room: &Room) -> Result<(Option<Cursor>, u64)> {
+        let cursor = self.command("HGET", vec![self.keys().cursor(user, device), room.to_string()]);
+        let read = self.command("HGET", vec![self.keys().read_marker(user), room.to_string()]);
+        let (cursor, read) = futures_util::try_join!(cursor, read)?;
+        Ok((
+            cursor.optional_text()?.and_then(|text| text.parse().ok()),
+            read.optional_text()?.and_then(|text| text.parse().ok()).unwrap_or(0),
+        ))
+    }
+
+    /// Saves cursors of many devices in one pipeline; each hash lives `ttl` from now.
+    ///
+    /// # Errors
+    /// As Redis answers. Repeating is harmless.
+    pub async fn save_cursors(&self, devices: &[DeviceCursors], ttl: Duration) -> Result<()> {
+        let pipeline = self.client().pipeline();
+        let doing = |e| failed("save cursors", e);
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        for device in devices {
+            let key = self.keys().cursor(&device.user, &device.device);
+            let fields: Vec<(String, String)> =
+                device.cursors.iter().map(|(room, cursor)| (room.to_string(), cursor.to_string())).collect();
+            let () = pipeline.hset(key.as_str(), fields).await.map_err(doing)?;
+            let () = pipeline.expire(key.as_str(), seconds, None).await.map_err(doing)?;
+        }
+        let _answers: Vec<Value> = pipeline.all().await.map_err(doing)?;
+        Ok(())
+    }
+
+    /// Raises read markers of a user; lower ones are ignored.
+    ///
+    /// # Errors
+    /// As Redis answers. Repeating is harmless.
+    pub async fn save_read_markers(&self, user: &UserId, markers: &[(Room, u64)], ttl: Duration) -> Result<()> {
+        let mut args = vec![Arg::from(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))];
+        args.extend(markers.iter().flat_map(|(room, seq)| [Arg::from(room.as_str()), Arg::from(*seq)]));
+        RAISE.run(self, vec![self.keys().read_marker(user)], args).await.map(|_| ())
+    }
+
+    /// Notes that `holder` has the connection of a device; gives who had it before.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn hold_device(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Option<String>> {
+        let expire = Some(Expiration::EX(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
+        let before: Value = self
+            .client()
+            .set(self.keys().device(user, device), holder, expire, None::<SetOptions>, true)
+            .await
+            .map_err(|e| failed("note who holds a device", e))?;
+        Ok(Reply::from_fred(before).optional_text()?.map(str::to_owned))
+    }
+
+    /// Forgets the connection of a device if `holder` still has it.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn release_device(&self, user: &UserId, device: &DeviceId, holder: &str) -> Result<()> {
+        RELEASE.run(self, vec![self.keys().device(user, device)], vec![Arg::from(holder)]).await.map(|_| ())
+    }
+}
+
+/// Fields and values in turn; what can't be read is as good as absent.
+fn pairs<T>(fields: &[Reply], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<(Room, T)>> {
+    let mut found = Vec::with_capacity(fields.len() / 2);
+    for pair in fields.chunks_exact(2) {
+        if let (Ok(room), Ok(value)) = (Room::new(pair[0].text()?), parse(pair[1].text()?)) {
+            found.push((room, value));
+        }
+    }
+    Ok(found)
+}

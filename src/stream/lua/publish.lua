@@ -1,0 +1,116 @@
+-- Accepts messages of one partition, all in one atomic step.
+-- KEYS: epoch, log, seq, head, closed, then the memory of each device
+-- ARGV: number of devices, life of a memory in ms, the user of each device,
+--       then four per message: device (1…), room, mark (16 bytes of cid, 8 of content), envelope
+-- Answer: epoch, and 25 bytes per message: code, ms, n, seq
+--   codes: 0 stored, 1 known already, 2 the cid was used for something else, 3 the room is closed
+local RECORD = 48
+local KEPT = 64
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
+  return redis.error_reply('NOTINIT the partition is not initialised')
+end
+local devices = tonumber(ARGV[1])
+local first = devices + 3
+
+local rooms, known = {}, {}
+for i = first, #ARGV, 4 do
+  local room = ARGV[i + 1]
+  if not known[room] then
+    known[room] = true
+    rooms[#rooms + 1] = room
+  end
+end
+local seqs, heads = {}, {}
+local stored = redis.call('HMGET', KEYS[3], unpack(rooms))
+for i, room in ipairs(rooms) do
+  seqs[room] = stored[i] and tonumber(stored[i]) or -1
+end
+local closed = {}
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  for _, room in ipairs(rooms) do
+    closed[room] = redis.call('SISMEMBER', KEYS[5], room) == 1
+  end
+end
+
+local function remembered(memory, cid)
+  local at = string.find(memory, cid, 1, true)
+  while at and (at - 1) % RECORD ~= 0 do
+    at = string.find(memory, cid, at + 1, true)
+  end
+  return at and string.sub(memory, at, at + RECORD - 1)
+end
+
+-- room_created: [1, "room_created", user, nil] in MessagePack; a user has 64 bytes at most.
+local function created(user)
+  local head = #user < 32 and string.char(0xa0 + #user) or string.char(0xd9, #user)
+  return '\148\001\172room_created' .. head .. user .. '\192'
+end
+
+local memories, fresh, added = {}, {}, {}
+local answers = {}
+for i = first, #ARGV, 4 do
+  local device, room, mark = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  if not memories[device] then
+    memories[device] = redis.call('GET', KEYS[5 + device]) or ''
+    fresh[device], added[device] = {}, {}
+  end
+  local cid = string.sub(mark, 1, 16)
+  local record = fresh[device][cid] or remembered(memories[device], cid)
+  if record then
+    if string.sub(record, 17, 24) == string.sub(mark, 17, 24) then
+      answers[#answers + 1] = '\001' .. string.sub(record, 25)
+    else
+      answers[#answers + 1] = '\002' .. string.rep('\000', 24)
+    end
+  elseif closed[room] then
+    answers[#answers + 1] = '\003' .. string.rep('\000', 24)
+  else
+    local seq = seqs[room]
+    if seq < 0 then
+      seq = 0
+      if string.sub(room, 1, 1) ~= '@' then
+        redis.call('XADD', KEYS[2], '*', 'r', room, 's', '0', 'k', 'e', 'e', created(ARGV[2 + device]))
+      end
+    end
+    seq = seq + 1
+    local id = redis.call('XADD', KEYS[2], '*', 'r', room, 's', seq, 'k', 'm', 'e', ARGV[i + 3])
+    seqs[room], heads[room] = seq, id
+    local ms, n = string.match(id, '^(%d+)-(%d+)$')
+    local place = struct.pack('>I8I8I8', tonumber(ms), tonumber(n), seq)
+    fresh[device][cid] = mark .. place
+    local list = added[device]
+    list[#list + 1] = mark .. place
+    answers[#answers + 1] = '\000' .. place
+  end
+end
+
+local new_seqs, new_heads = {}, {}
+for room, id in pairs(heads) do
+  local at = #new_seqs
+  new_seqs[at + 1], new_seqs[at + 2] = room, seqs[room]
+  new_heads[at + 1], new_heads[at + 2] = room, id
+end
+if #new_seqs > 0 then
+  redis.call('HSET', KEYS[3], unpack(new_seqs))
+  redis.call('HSET', KEYS[4], unpack(new_heads))
+end
+-- A memory grows by appending and is cut at twice its size, so that a message costs the
+-- append-only file one record and not the whole memory.
+for device, list in pairs(added) do
+  if #list > 0 then
+    local memory, more = memories[device], table.concat(list)
+    local key = KEYS[5 + device]
+    if #memory + #more > 2 * KEPT * RECORD then
+      redis.call('SET', key, string.sub(memory .. more, -KEPT * RECORD), 'PX', ARGV[2])
+    else
+      redis.call('APPEND', key, more)
+      -- Once a day is often enough to renew a life of days.
+      local last = #memory > 0 and struct.unpack('>I8', memory, #memory - 23) or 0
+      if struct.unpack('>I8', more, #more - 23) - last > 3600000 then
+        redis.call('PEXPIRE', key, ARGV[2])
+      end
+    end
+  end
+end
+return { epoch, table.concat(answers) }

@@ -1,0 +1,131 @@
+//! The publish script: messages of one partition go into the log in one atomic step.
+//!
+//! **Invariant:** an answer is given only for what the script has written, or had written before.
+//!
+//! # Design
+//! Many messages share one call, because the call itself is the larger part of its cost. A device's
+//! memory is a string of fixed records (16 bytes of the cid's digest, 8 of the content's, the place),
+//! searched by one `find`; the last 64 are always in it. Answers come back as one string.
+
+use bytes::Bytes;
+
+use super::{Arg, Redis, Reply, Script};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Cursor, EntryId, PartitionId};
+
+static PUBLISH: Script = Script::new("publish", include_str!("lua/publish.lua"));
+
+/// Bytes of an answer: code, ms, n, seq.
+const ANSWER_BYTES: usize = 25;
+
+/// A message on its way into the log.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Its room.
+    pub room: crate::model::Room,
+    /// Who sends it.
+    pub user: crate::model::UserId,
+    /// From which device.
+    pub device: crate::model::DeviceId,
+    /// Digest of the cid (16 bytes) and of room, kind, body and file (8 bytes).
+    pub mark: [u8; 24],
+    /// The envelope.
+    pub envelope: Bytes,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is in the log.
+    Stored(Cursor),
+    /// It had been in the log before: the first answer again.
+    Known(Cursor),
+    /// The device used this cid for something else.
+    CidConflict,
+    /// The room is closed.
+    RoomClosed,
+}
+
+impl Redis {
+    /// Writes messages of one partition into its log, in order; one answer each.
+    /// `memory_ms` is how long a device's memory lives after its last message.
+    ///
+    /// Gives the partition's epoch with the answers.
+    ///
+    /// # Errors
+    /// [`Kind::NotInitialised`] without an epoch. After [`Kind::RedisUnavailable`] it is unclear
+    /// whether the messages were written; publishing the same again finds out.
+    pub async fn publish(
+        &self,
+        partition: PartitionId,
+        messages: &[&Publish],
+        memory_ms: u64,
+    ) -> Result<(String, Vec<Published>)> {
+        let names = self.keys();
+        let mut keys = vec![
+            names.epoch(partition),
+            names.log(partition),
+            names.seq(partition),
+            names.head(partition),
+            names.closed(partition),
+        ];
+        let mut devices: Vec<(&str, &str)> = Vec::new();
+        let mut of_message = Vec::with_capacity(messages.len());
+        for message in messages {
+            let device = (message.user.as_str(), message.device.as_str());
+            let index = devices.iter().rposition(|known| *known == device).unwrap_or_else(|| {
+                devices.push(device);
+                devices.len() - 1
+            });
+            of_message.push(index);
+        }
+        keys.extend(devices.iter().map(|(user, device)| names.dedup(partition, user, device)));
+        let mut args = Vec::with_capacity(2 + devices.len() + 4 * messages.len());
+        args.push(Arg::from(devices.len() as u64));
+        args.push(Arg::from(memory_ms));
+        args.extend(devices.iter().map(|(user, _)| Arg::from(*user)));
+        for (message, device) in messages.iter().zip(of_message) {
+            args.push(Arg::from(device as u64 + 1));
+            args.push(Arg::from(message.room.as_str()));
+            args.push(Arg::from(message.mark.to_vec()));
+            args.push(Arg::from(message.envelope.clone()));
+        }
+        answers(PUBLISH.run(self, keys, args).await?, messages.len())
+    }
+}
+
+fn answers(reply: Reply, expected: usize) -> Result<(String, Vec<Published>)> {
+    let corrupt = || Error::new(Kind::Corrupt, "read the answer of the publish script");
+    let mut parts = reply.list()?.into_iter();
+    let epoch = parts.next().ok_or_else(corrupt)?.text()?.to_owned();
+    let Some(Reply::Bytes(packed)) = parts.next() else { return Err(corrupt()) };
+    if packed.len() != expected * ANSWER_BYTES {
+        return Err(corrupt());
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let published = packed.chunks_exact(ANSWER_BYTES).map(|answer| {
+        let place = Cursor::new(EntryId::new(number(&answer[1..9]), number(&answer[9..17])), number(&answer[17..25]));
+        match answer[0] {
+            0 => Ok(Published::Stored(place)),
+            1 => Ok(Published::Known(place)),
+            2 => Ok(Published::CidConflict),
+            3 => Ok(Published::RoomClosed),
+            _ => Err(corrupt()),
+        }
+    });
+    Ok((epoch, published.collect::<Result<_>>()?))
+}
+
+impl Redis {
+    /// Waits until `replicas` replicas have what was written over this connection, `within` at most;
+    /// gives how many have. Source: Redis docs, WAIT.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn wait_for_replicas(&self, replicas: u32, within: std::time::Duration) -> Result<u32> {
+        // Half a second at most: the command time-out is above it, and the caller asks again.
+        let ms = within.as_millis().min(500).to_string();
+        let reached = self.command("WAIT", vec![replicas.to_string(), ms]).await?.int()?;
+        Ok(u32::try_from(reached).unwrap_or(0))
+    }
+}

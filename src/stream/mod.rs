@@ -10,6 +10,7 @@
 mod connection;
 mod dead;
 mod device;
+mod edge;
 mod group;
 mod group_info;
 mod inbox;
@@ -21,10 +22,15 @@ mod members;
 mod publish;
 mod script;
 mod survey;
+mod signal;
 mod trim;
 
 pub use connection::{Reader, Redis};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
+pub use device::DeviceCursors;
+pub use group::{
+    Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
+};
 pub use initialise::{Owed, Positions};
 pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};

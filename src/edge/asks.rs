@@ -1,0 +1,121 @@
+//! Requests to the replay workers that wait for their answers.
+//!
+//! **Invariant:** each request ends with exactly one note to its connection: the answer, or that
+//! there was none in time. A lost request or answer is asked again; the second answer is ignored.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::desk::{Desks, Order};
+use super::outbox::{Note, Outbox};
+use crate::model::{Answer, Answered, Ask, Request, Room};
+use crate::telemetry::names;
+
+/// How long an answer may take before the request is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How often overdue requests are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+struct Asked {
+    outbox: Arc<Outbox>,
+    room: Room,
+    ask: Ask,
+    began: Instant,
+    sent: Instant,
+    deadline: Option<Instant>,
+}
+
+/// The requests under way.
+pub(super) struct Asks {
+    waiting: Mutex<HashMap<u64, Asked>>,
+    next: AtomicU64,
+}
+
+impl Asks {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::default(), next: AtomicU64::new(1) }
+    }
+
+    /// Notes a request; it is sent by a [`Desks`] order that names its number.
+    /// Without `patience` it is asked again for ever.
+    pub(super) fn open(&self, outbox: &Arc<Outbox>, room: &Room, ask: Ask, patience: Option<Duration>) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let asked = Asked {
+            outbox: outbox.clone(),
+            room: room.clone(),
+            ask,
+            began: now,
+            sent: now,
+            deadline: patience.map(|patience| now + patience),
+        };
+        self.lock().insert(number, asked);
+        number
+    }
+
+    /// The request with this number as it goes to a worker, if it still waits.
+    pub(super) fn request(&self, number: u64) -> Option<Request> {
+        let mut waiting = self.lock();
+        let asked = waiting.get_mut(&number)?;
+        asked.sent = Instant::now();
+        Some(Request { request: number, room: asked.room.clone(), ask: asked.ask.clone() })
+    }
+
+    /// Nobody waits for this answer any more.
+    pub(super) fn forget(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    /// Hands an answer to everybody who asked for it.
+    pub(super) fn answer(&self, answered: Answered) {
+        // Unavailable now: the next look asks again.
+        if answered.answer == Answer::Unavailable {
+            return;
+        }
+        let answer = Arc::new(answered.answer);
+        for number in answered.requests {
+            if let Some(asked) = self.lock().remove(&number) {
+                metrics::histogram!(names::ASK_SECONDS).record(asked.began.elapsed());
+                asked.outbox.push(Note::Answer(number, Some(answer.clone())));
+            }
+        }
+    }
+
+    /// Requests to ask again now; those whose time is over are ended.
+    fn overdue(&self) -> Vec<(u64, Room)> {
+        let now = Instant::now();
+        let mut again = Vec::new();
+        self.lock().retain(|number, asked| {
+            if asked.deadline.is_some_and(|deadline| deadline <= now) {
+                asked.outbox.push(Note::Answer(*number, None));
+                return false;
+            }
+            if now.duration_since(asked.sent) >= ASK_AGAIN_AFTER {
+                asked.sent = now;
+                again.push((*number, asked.room.clone()));
+            }
+            true
+        });
+        again
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Asked>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks again what was not answered in time, until it is dropped.
+pub(super) async fn run(asks: Arc<Asks>, desks: Arc<Desks>) {
+    let repeated = metrics::counter!(names::ASKS_REPEATED);
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        for (number, room) in asks.overdue() {
+            repeated.increment(1);
+            // A full desk has more urgent things: the next look tries again.
+            desks.try_order(&room, Order::Ask(number));
+        }
+    }
+}

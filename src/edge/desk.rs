@@ -1,0 +1,148 @@
+//! One task per partition that gathers what connections want of Redis besides publishing: joins and
+//! leaves to be counted, and requests to the replay workers.
+//!
+//! # Design
+//! When five thousand clients come back with ten rooms each, Redis is to see calls in the number of
+//! partitions, not of clients times rooms. So orders wait at a desk while one call is under way, and
+//! the next call takes them all. A join is counted before its request is sent, so the event that it
+//! writes stands before the answer's end of the room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::asks::Asks;
+use super::outbox::{Note, Outbox, SubscriptionId};
+use crate::backoff::Backoff;
+use crate::model::{PartitionId, Partitions, Requests, Room, UserId};
+use crate::stream::{MemberStep, Redis, Step, Stepped};
+
+/// Orders of one call at most.
+const CALL_ORDERS_MAX: usize = 512;
+/// Orders that may wait; beyond, connections wait.
+const QUEUE_ORDERS_MAX: usize = 8_192;
+
+/// Something for a desk to do.
+pub(super) enum Order {
+    /// Count a join, then send the request.
+    Join { step: MemberStep, outbox: Arc<Outbox>, subscription: SubscriptionId, ask: u64 },
+    /// Count a step.
+    Count(MemberStep),
+    /// Send the request with this number.
+    Ask(u64),
+}
+
+/// The desks of all partitions. Their tasks end when the queues do and the orders are done.
+pub(super) struct Desks {
+    partitions: Partitions,
+    queues: Vec<mpsc::Sender<Order>>,
+}
+
+struct Desk {
+    partition: PartitionId,
+    redis: Redis,
+    edge: String,
+    debounce: Duration,
+    asks: Arc<Asks>,
+}
+
+impl Desks {
+    /// Starts a task per partition.
+    pub(super) fn start(
+        redis: &Redis,
+        edge: &str,
+        debounce: Duration,
+        asks: &Arc<Asks>,
+        partitions: Partitions,
+    ) -> (Self, JoinSet<()>) {
+        let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
+        for partition in partitions.all() {
+            let (queue, orders) = mpsc::channel(QUEUE_ORDERS_MAX);
+            let desk = Desk { partition, redis: redis.clone(), edge: edge.to_owned(), debounce, asks: asks.clone() };
+            tasks.spawn(desk.run(orders));
+            queues.push(queue);
+        }
+        (Self { partitions, queues }, tasks)
+    }
+
+    /// Places an order at the desk of a room's partition; waits while its queue is full.
+    pub(super) async fn order(&self, room: &Room, order: Order) {
+        // A desk that is gone: the process is stopping.
+        let _ = self.queue(room).send(order).await;
+    }
+
+    /// Places an order unless the queue is full.
+    pub(super) fn try_order(&self, room: &Room, order: Order) {
+        let _ = self.queue(room).try_send(order);
+    }
+
+    fn queue(&self, room: &Room) -> &mpsc::Sender<Order> {
+        &self.queues[usize::from(self.partitions.of(room).0)]
+    }
+}
+
+impl Desk {
+    async fn run(self, mut orders: mpsc::Receiver<Order>) {
+        let mut gathered = Vec::new();
+        while orders.recv_many(&mut gathered, CALL_ORDERS_MAX).await > 0 {
+            let (mut steps, mut joins, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+            for order in gathered.drain(..) {
+                match order {
+                    Order::Join { step, outbox, subscription, ask } => {
+                        joins.push((steps.len(), outbox, subscription, ask));
+                        steps.push(step);
+                    }
+                    Order::Count(step) => steps.push(step),
+                    Order::Ask(number) => asked.push(number),
+                }
+            }
+            let stepped = self.count(&steps).await;
+            for (at, outbox, subscription, ask) in joins {
+                if stepped.get(at) == Some(&Stepped::RoomClosed) {
+                    self.asks.forget(ask);
+                    outbox.push(Note::RoomClosed(subscription));
+                } else {
+                    asked.push(ask);
+                }
+            }
+            self.ask(&asked).await;
+        }
+    }
+
+    /// Counts until Redis has answered: a join or leave that is not counted would be wrong for ever.
+    async fn count(&self, steps: &[MemberStep]) -> Vec<Stepped> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        while !steps.is_empty() {
+            match self.redis.count_members(self.partition, &self.edge, self.debounce, steps).await {
+                Ok(stepped) => return stepped,
+                Err(error) => {
+                    if backoff.attempts() == 0 {
+                        warn!(partition = %self.partition, %error, "could not count members, trying again");
+                    }
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    async fn ask(&self, numbers: &[u64]) {
+        let requests: Vec<_> = numbers.iter().filter_map(|number| self.asks.request(*number)).collect();
+        if requests.is_empty() {
+            return;
+        }
+        let requests = Requests { edge: self.edge.clone(), requests };
+        if let Err(error) = self.redis.ask_replay(self.partition, &requests).await {
+            // They are asked again when they are overdue.
+            warn!(partition = %self.partition, %error, "could not ask the replay workers");
+        }
+    }
+}
+
+/// A step of a connection in a room.
+pub(super) fn step(step: Step, room: &Room, user: &UserId, connection: &str) -> MemberStep {
+    MemberStep { step, room: room.clone(), user: user.clone(), connection: connection.to_owned() }
+}

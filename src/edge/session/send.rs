@@ -1,0 +1,144 @@
+//! Sending: checks, then over to the publisher; the outcome comes back through the outbox.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::Session;
+use super::end::Ending;
+use super::join::RETRY_MS;
+use crate::auth::Access;
+use crate::model::{FileRef, Item, Message, Room};
+use crate::protocol::{ErrorCode, Refusal, RequestRef, SendFrame, ServerFrame};
+use crate::publish::{Answer, Job, Outcome, mark};
+use crate::stream::Publish;
+
+/// Sends that await their answer.
+#[derive(Debug, Default)]
+pub(super) struct Sends {
+    waiting: HashMap<u64, Waiting>,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request_ref: Option<RequestRef>,
+    room: Room,
+    cid: Box<str>,
+    began: Instant,
+}
+
+impl Sends {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl Session {
+    pub(super) fn send(&mut self, request_ref: Option<RequestRef>, send: &SendFrame<'_>) -> Result<(), Ending> {
+        let room = match self.check_send(send) {
+            Ok(room) => room,
+            Err(refusal) => {
+                let limited = refusal.code == ErrorCode::RateLimited;
+                self.edge.metrics.refused(refusal.code);
+                self.refuse(&refusal.in_room(&send.room).about(&send.cid).to(request_ref));
+                return if limited { self.rate_limited() } else { Ok(()) };
+            }
+        };
+        let message = Message {
+            user: &self.claims.user,
+            device: &self.device,
+            cid: &send.cid,
+            kind: &send.kind,
+            body: &send.body,
+            sender_type: self.claims.sender_type,
+            file: send.file.as_ref().map(|file| FileRef { url: &file.url, name: &file.name }),
+        };
+        let publish = Publish {
+            room: room.clone(),
+            user: self.claims.user.clone(),
+            device: self.device.clone(),
+            mark: mark(&room, &message),
+            envelope: Item::Message(message).encode().into(),
+        };
+        let ticket = self.sends.next_ticket;
+        self.sends.next_ticket += 1;
+        let waiting = Waiting { request_ref, room, cid: (&*send.cid).into(), began: Instant::now() };
+        self.sends.waiting.insert(ticket, waiting);
+        let outbox = self.outbox.clone();
+        if !self.edge.publisher.offer(Job { message: publish, answer: Answer::Ticket(outbox, ticket) }) {
+            self.published(ticket, Outcome::Unavailable);
+        }
+        Ok(())
+    }
+
+    fn check_send(&mut self, send: &SendFrame<'_>) -> Result<Room, Refusal> {
+        let room = Room::new(&send.room).map_err(|_| Refusal::new(ErrorCode::BadRoom, "not a name of a room"))?;
+        if !self.claims.rights.allows(&room, Access::Write) {
+            return Err(Refusal::new(ErrorCode::Forbidden, "the token does not grant writing to this room"));
+        }
+        self.rate.check().map_err(rate_refusal)?;
+        if self.sends.waiting.len() >= self.edge.settings.limits.unacked_sends {
+            let message = "as many sends await their answer as limits.unacked_sends allows";
+            return Err(Refusal::new(ErrorCode::TooManyUnacked, message));
+        }
+        Ok(room)
+    }
+
+    /// The outcome of a send: its answer.
+    pub(super) fn published(&mut self, ticket: u64, outcome: Outcome) {
+        let Some(waiting) = self.sends.waiting.remove(&ticket) else { return };
+        let code = match outcome {
+            Outcome::Accepted { place, duplicate } => {
+                self.edge.metrics.accepted(duplicate, waiting.began.elapsed());
+                return self.say(&ServerFrame::Sent {
+                    request_ref: waiting.request_ref.as_ref(),
+                    room: &waiting.room,
+                    cid: &waiting.cid,
+                    id: place.id,
+                    seq: place.seq,
+                    duplicate,
+                });
+            }
+            Outcome::CidConflict => ErrorCode::CidConflict,
+            Outcome::RoomClosed => ErrorCode::RoomClosed,
+            Outcome::Unavailable => ErrorCode::Unavailable,
+        };
+        let message = match outcome {
+            Outcome::CidConflict => "this cid was used for another message",
+            Outcome::RoomClosed => "the room is closed",
+            _ => "the log can't be written now; send it again with the same cid",
+        };
+        let mut refusal = Refusal::new(code, message).in_room(&waiting.room).about(&waiting.cid);
+        if code == ErrorCode::Unavailable {
+            refusal = refusal.retry_after_ms(RETRY_MS);
+        }
+        self.edge.metrics.refused(code);
+        self.refuse(&refusal.to(waiting.request_ref));
+    }
+
+    /// Ephemeral: to whoever is there, stored nowhere.
+    pub(super) fn signal(&mut self, request_ref: Option<RequestRef>, room: &str, body: &str) -> Result<(), Ending> {
+        let refusal = if !self.claims.rights.allows(room, Access::Write) {
+            Refusal::new(ErrorCode::Forbidden, "the token does not grant writing to this room")
+        } else if let Err(wait_ms) = self.rate.check() {
+            rate_refusal(wait_ms)
+        } else {
+            if let Ok(room) = Room::new(room) {
+                self.edge.signals.send(&room, &self.claims.user, self.outbox.connection, body);
+            }
+            return Ok(());
+        };
+        let limited = refusal.code == ErrorCode::RateLimited;
+        self.refuse(&refusal.in_room(room).to(request_ref));
+        if limited { self.rate_limited() } else { Ok(()) }
+    }
+
+    fn rate_limited(&mut self) -> Result<(), Ending> {
+        if self.rate.is_abused() { Err(Ending::too_many_rate_limited()) } else { Ok(()) }
+    }
+}
+
+fn rate_refusal(wait_ms: u64) -> Refusal {
+    Refusal::new(ErrorCode::RateLimited, "more sends than limits.sends_per_second allows").retry_after_ms(wait_ms)
+}
+

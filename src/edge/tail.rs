@@ -1,0 +1,211 @@
+//! Reads what comes into the log and hands it to whoever follows its rooms.
+//!
+//! **Invariant:** an entry of a covered partition is handed out, or [`Tail::reached`] says of the
+//! moment after a subscription was registered that it is not past that entry. So whoever replays up to
+//! there misses nothing.
+//!
+//! # Design
+//! One reader for all partitions with subscribers: under load one answer of Redis carries many
+//! entries. A partition is covered from its end; a blocked read is ended early when one is added.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use tokio::sync::{Notify, watch};
+use tracing::{debug, warn};
+
+use super::broadcast::RoomBatch;
+use super::registry::Registry;
+use crate::backoff::Backoff;
+use crate::error::Result;
+use crate::model::{Entry, EntryId, PartitionId, Partitions, Room};
+use crate::stream::{RawEntry, Reader, Redis};
+use crate::telemetry::names;
+
+/// Entries of one read and partition: beyond about 1,000 the client library parses an answer from
+/// its start again and again.
+const READ_ENTRIES: u64 = 1_000;
+/// Longest blocked read; the reader's time-out is above it.
+pub(super) const BLOCK: Duration = Duration::from_millis(1_000);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Coverage {
+    subscribers: usize,
+    /// Up to here entries have been handed out; nothing: not covered.
+    reached: Option<EntryId>,
+}
+
+/// What is tailed, and how far.
+pub(super) struct Tail {
+    partitions: Mutex<Vec<Coverage>>,
+    /// Counts changes of coverage, for those who wait for one.
+    changes: watch::Sender<u64>,
+    entered: Notify,
+    waker: Redis,
+}
+
+impl Tail {
+    /// The state of a tail that reads with `reader`.
+    pub(super) fn new(partitions: Partitions, reader: &Reader) -> Self {
+        let coverage = vec![Coverage::default(); usize::from(partitions.count())];
+        Self { partitions: Mutex::new(coverage), changes: watch::Sender::new(0), entered: Notify::new(), waker: reader.waker() }
+    }
+
+    /// Counts a subscription in a partition; gives whether the partition is covered already.
+    pub(super) fn enter(&self, partition: PartitionId) -> bool {
+        let mut partitions = self.lock();
+        let coverage = &mut partitions[usize::from(partition.0)];
+        coverage.subscribers += 1;
+        coverage.reached.is_some()
+    }
+
+    /// Waits until a partition that was entered is covered.
+    pub(super) async fn covered(&self, partition: PartitionId) {
+        let mut changes = self.changes.subscribe();
+        while self.reached(partition).is_none() {
+            self.entered.notify_one();
+            // The state lives as long as the tail, so waiting can't fail.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Ends a blocked read whenever a partition is to be covered, until it is dropped.
+    pub(super) async fn run_waker(self: Arc<Self>) {
+        loop {
+            self.entered.notified().await;
+            // If it can't be ended, the read ends by itself within `BLOCK`.
+            let _ = self.waker.unblock().await;
+        }
+    }
+
+    /// Takes a subscription out of the count.
+    pub(super) fn exit(&self, partition: PartitionId) {
+        let mut partitions = self.lock();
+        let coverage = &mut partitions[usize::from(partition.0)];
+        coverage.subscribers = coverage.subscribers.saturating_sub(1);
+    }
+
+    /// Up to where a covered partition has been handed out.
+    pub(super) fn reached(&self, partition: PartitionId) -> Option<EntryId> {
+        self.lock()[usize::from(partition.0)].reached
+    }
+
+    /// Goes back to `to`, where the log ends after it lost entries.
+    pub(super) fn go_back(&self, partition: PartitionId, to: EntryId) {
+        let mut partitions = self.lock();
+        let coverage = &mut partitions[usize::from(partition.0)];
+        coverage.reached = coverage.reached.map(|reached| reached.min(to));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Coverage>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Partitions to read, those to be covered first, and ends the coverage of those nobody follows.
+    fn wanted(&self) -> (Vec<(PartitionId, EntryId)>, Vec<PartitionId>) {
+        let (mut covered, mut new) = (Vec::new(), Vec::new());
+        for (number, coverage) in (0..).zip(self.lock().iter_mut()) {
+            let partition = PartitionId(number);
+            match coverage.reached {
+                _ if coverage.subscribers == 0 => coverage.reached = None,
+                Some(reached) => covered.push((partition, reached)),
+                None => new.push(partition),
+            }
+        }
+        (covered, new)
+    }
+
+    fn set_reached(&self, partition: PartitionId, id: EntryId) {
+        self.lock()[usize::from(partition.0)].reached = Some(id);
+    }
+}
+
+/// Hands out what is read, until it is dropped.
+pub(super) async fn run(tail: Arc<Tail>, registry: Arc<Registry>, redis: Redis, mut reader: Reader) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let mut dispatch = Dispatch::new(registry);
+    loop {
+        match read_once(&tail, &redis, &mut reader, &mut dispatch).await {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                // One line for an outage, not one for each attempt.
+                if backoff.attempts() == 0 {
+                    warn!(%error, "lost the tail of the log, trying again");
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+async fn read_once(tail: &Tail, redis: &Redis, reader: &mut Reader, dispatch: &mut Dispatch) -> Result<()> {
+    let (mut covered, new) = tail.wanted();
+    for partition in new {
+        let end = redis.newest_id(&redis.keys().log(partition)).await?.unwrap_or_default();
+        tail.set_reached(partition, end);
+        covered.push((partition, end));
+    }
+    tail.changes.send_modify(|changes| *changes += 1);
+    dispatch.partitions.set(covered.len() as f64);
+    if covered.is_empty() {
+        let _ = tokio::time::timeout(BLOCK, tail.entered.notified()).await;
+        return Ok(());
+    }
+    let keys: Vec<(String, EntryId)> = covered.iter().map(|(p, after)| (redis.keys().log(*p), *after)).collect();
+    for (key, entries) in reader.read(&keys, READ_ENTRIES, BLOCK).await? {
+        let Some(at) = keys.iter().position(|(name, _)| *name == key) else { continue };
+        let partition = covered[at].0;
+        let Some(last) = entries.last().map(|entry| entry.id) else { continue };
+        // Before handing out: a subscription that registers in between replays a little too much
+        // rather than too little.
+        tail.set_reached(partition, last);
+        dispatch.hand_out(entries);
+    }
+    Ok(())
+}
+
+struct Dispatch {
+    registry: Arc<Registry>,
+    entries: Counter,
+    slow: Counter,
+    partitions: Gauge,
+}
+
+impl Dispatch {
+    fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
+            entries: metrics::counter!(names::TAIL_ENTRIES),
+            slow: metrics::counter!(names::SLOW_READERS_TOTAL),
+            partitions: metrics::gauge!(names::TAIL_PARTITIONS),
+        }
+    }
+
+    /// Groups entries by room, each group in order, and hands them to the rooms' receivers.
+    fn hand_out(&self, entries: Vec<RawEntry>) {
+        self.entries.increment(entries.len() as u64);
+        let mut rooms: HashMap<Room, Vec<Entry>> = HashMap::new();
+        for raw in entries {
+            if !raw.text("r").is_some_and(|room| self.registry.has_receivers(room)) {
+                continue;
+            }
+            let id = raw.id;
+            match raw.into_entry() {
+                Ok(mut entry) => {
+                    // A slice would keep the whole answer of Redis alive.
+                    entry.envelope = bytes::Bytes::copy_from_slice(&entry.envelope);
+                    rooms.entry(entry.room.clone()).or_default().push(entry);
+                }
+                // The next message of its room shows the hole, and replay reports it.
+                Err(error) => debug!(entry.id = %id, %error, "left out a corrupt entry of the tail"),
+            }
+        }
+        for entries in rooms.into_values() {
+            let dropped = self.registry.deliver(&Arc::new(RoomBatch::new(entries)));
+            self.slow.increment(dropped as u64);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The socket below the WebSocket: ready-made frames go out by gathered writes.
+//!
+//! # Design
+//! Server frames aren't masked, so a frame is encoded once, header and payload, and shared by all
+//! its receivers; here such frames wait in a queue and leave with one system call for many. The
+//! WebSocket library keeps reading, control frames and the closing handshake; what it writes waits
+//! until the queue is empty, so the two never mix within a frame.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Frames of one system call at most; the kernel takes 1,024.
+const SLICES_MAX: usize = 64;
+
+/// A TCP stream with a queue of ready-made frames in front of it.
+#[derive(Debug)]
+pub(super) struct Wire {
+    tcp: TcpStream,
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    written: u64,
+}
+
+impl Wire {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, queue: VecDeque::new(), queued: 0, written: 0 }
+    }
+
+    /// Puts a frame, header included, behind those that wait.
+    pub(super) fn enqueue(&mut self, frame: Bytes) {
+        if !frame.is_empty() {
+            self.queued += frame.len();
+            self.queue.push_back(frame);
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Bytes that have gone out so far, to see that a reader moves.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Writes what waits. Nothing is lost if it is dropped: what is not written stays.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.queue.len().min(SLICES_MAX);
+            for (slice, frame) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(frame);
+            }
+            let sent = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices[..count]))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(sent);
+        }
+        // A queue that was long once shall not hold its memory while the connection idles.
+        if self.queue.capacity() > SLICES_MAX {
+            self.queue = VecDeque::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        self.queued -= sent;
+        self.written += sent as u64;
+        while sent > 0 {
+            let Some(frame) = self.queue.front_mut() else { return };
+            if frame.len() > sent {
+                frame.advance(sent);
+                return;
+            }
+            sent -= frame.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

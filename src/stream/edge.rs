@@ -1,0 +1,85 @@
+//! What an edge keeps in Redis: its sign of life, its inbox, and the requests it sends to replay workers.
+
+use std::time::Duration;
+
+use fred::interfaces::{KeysInterface as _, StreamsInterface as _};
+use fred::types::{Expiration, SetOptions, Value};
+
+use super::connection::failed;
+use super::{RawEntry, Redis, Reply};
+use crate::error::{Error, Kind, Result};
+use crate::model::{EdgeNote, EntryId, PartitionId, Requests};
+
+/// Requests that wait in a replay stream at most; older ones have been asked again by then.
+const REQUESTS_MAX: i64 = 100_000;
+
+impl Redis {
+    /// Renews the sign of life of an edge for `ttl`; gives whether it was still there.
+    /// If it wasn't, others may have taken the edge for dead and ended its stays.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn renew_edge(&self, edge: &str, ttl: Duration) -> Result<bool> {
+        let expire = Some(Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
+        let before: Value = self
+            .client()
+            .set(self.keys().edge_alive(edge), "1", expire, None::<SetOptions>, true)
+            .await
+            .map_err(|e| failed("renew the edge's sign of life", e))?;
+        Ok(!Reply::from_fred(before).is_nil())
+    }
+
+    /// Whether an edge gives signs of life.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn edge_is_alive(&self, edge: &str) -> Result<bool> {
+        Ok(self.command("EXISTS", vec![self.keys().edge_alive(edge)]).await?.int()? == 1)
+    }
+
+    /// Takes an edge's sign of life and inbox away, when it stops.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn forget_edge(&self, edge: &str) -> Result<()> {
+        let _alive = self.command("DEL", vec![self.keys().edge_alive(edge)]).await?;
+        self.command("DEL", vec![self.keys().inbox(edge)]).await.map(|_| ())
+    }
+
+    /// Asks the replay workers of a partition.
+    ///
+    /// # Errors
+    /// As Redis answers. Asking twice is harmless.
+    pub async fn ask_replay(&self, partition: PartitionId, requests: &Requests) -> Result<()> {
+        let encoded = rmp_serde::to_vec(requests).map_err(|e| Error::internal("encode requests").caused_by(e))?;
+        let key = self.keys().replay(partition);
+        let _id: String = self
+            .client()
+            .xadd(key, false, ("MAXLEN", "~", REQUESTS_MAX), "*", vec![("q", Value::Bytes(encoded.into()))])
+            .await
+            .map_err(|e| failed("ask the replay workers", e))?;
+        Ok(())
+    }
+
+    /// Deletes what an edge has taken out of its inbox, and keeps the rest alive for `ttl`.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn clear_inbox(&self, edge: &str, upto: EntryId, ttl: Duration) -> Result<()> {
+        let key = self.keys().inbox(edge);
+        let _trimmed = self.command("XTRIM", vec![key.clone(), "MINID".into(), upto.next().to_string()]).await?;
+        let _set = self.command("EXPIRE", vec![key, ttl.as_secs().to_string()]).await?;
+        Ok(())
+    }
+}
+
+impl RawEntry {
+    /// Reads an entry of an inbox.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is none.
+    pub fn edge_note(&self) -> Result<EdgeNote> {
+        let corrupt = || Error::new(Kind::Corrupt, format!("read entry {} of an inbox", self.id));
+        rmp_serde::from_slice(self.field("m").ok_or_else(corrupt)?).map_err(|e| corrupt().caused_by(e))
+    }
+}

@@ -95,8 +95,7 @@ impl RoomBatch {
                 frames.truncate(start);
                 error!(entry.id = %entry.id, %error, "can't deliver a corrupt entry, announced by a reset");
                 // The receiver is told, and goes on after it: never a silent gap.
-                let reset =
-                    ServerFrame::Reset { room: &entry.room, reason: ResetReason::Forked, from: entry.cursor() };
+                let reset = ServerFrame::Reset { room: &entry.room, reason: ResetReason::Forked, from: entry.cursor() };
                 let _ = append(subprotocol, &reset, &mut frames);
             }
         }

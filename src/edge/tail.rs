@@ -50,7 +50,12 @@ impl Tail {
     /// The state of a tail that reads with `reader`.
     pub(super) fn new(partitions: Partitions, reader: &Reader) -> Self {
         let coverage = vec![Coverage::default(); usize::from(partitions.count())];
-        Self { partitions: Mutex::new(coverage), changes: watch::Sender::new(0), entered: Notify::new(), waker: reader.waker() }
+        Self {
+            partitions: Mutex::new(coverage),
+            changes: watch::Sender::new(0),
+            entered: Notify::new(),
+            waker: reader.waker(),
+        }
     }
 
     /// Counts a subscription in a partition; gives whether the partition is covered already.

@@ -17,7 +17,7 @@ use crate::stream::{Publish, Published, Redis};
 const CALL_MESSAGES_MAX: usize = 256;
 /// Bytes of envelopes of one call at most.
 const CALL_BYTES_MAX: usize = 512 << 10;
-/// Messages that may wait for a partition; beyond, senders wait.
+/// Messages that may wait for a partition; beyond, they are refused.
 const QUEUE_MESSAGES_MAX: usize = 4_096;
 
 /// What became of a message.
@@ -99,18 +99,18 @@ impl Publisher {
         Ok(Self { partitions, queues, _tasks: tasks })
     }
 
-    /// Hands a message over; waits while its partition's queue is full.
-    pub async fn publish(&self, job: Job) {
-        let queue = &self.queues[usize::from(self.partitions.of(&job.message.room).0)];
-        if let Err(mpsc::error::SendError(job)) = queue.send(job).await {
-            job.answer.give(Outcome::Unavailable);
-        }
+    /// Hands a message over, unless its partition's queue is full: then it gives `false`, and no
+    /// outcome will come.
+    pub fn offer(&self, job: Job) -> bool {
+        self.queues[usize::from(self.partitions.of(&job.message.room).0)].try_send(job).is_ok()
     }
 
     /// Hands one message over and waits for its outcome.
-    pub async fn publish_one(&self, message: Publish) -> Outcome {
+    pub async fn publish(&self, message: Publish) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        self.publish(Job { message, answer: Answer::Once(answer) }).await;
+        if !self.offer(Job { message, answer: Answer::Once(answer) }) {
+            return Outcome::Unavailable;
+        }
         outcome.await.unwrap_or(Outcome::Unavailable)
     }
 }

@@ -108,8 +108,7 @@ impl Session {
         if !follows(subscription.last, entries) {
             // The worker promises density; a page that breaks the promise is asked for again.
             tracing::error!(connection = %self.name, after = %subscription.last, "refused a page with a hole in it");
-            subscription.state =
-                State::CatchingUp { ask: None, not_before: Some(Instant::now() + NOT_YET) };
+            subscription.state = State::CatchingUp { ask: None, not_before: Some(Instant::now() + NOT_YET) };
             return;
         }
         subscription.delivered(entries);
@@ -140,7 +139,9 @@ impl Session {
         metrics::histogram!(names::CATCH_UP_SECONDS).record(subscription.behind_since.elapsed());
         let (room, seq) = (subscription.room.clone(), subscription.last.seq);
         self.say(&ServerFrame::Live { room: &room, seq });
-        while let Some(held) = self.subscriptions.get_mut(&id).filter(|other| other.is_live()).and_then(Subscription::next_held) {
+        while let Some(held) =
+            self.subscriptions.get_mut(&id).filter(|other| other.is_live()).and_then(Subscription::next_held)
+        {
             self.batch(id, held);
         }
     }

@@ -88,9 +88,8 @@ fn hello(edge: &Edge, subprotocol: Subprotocol, early: Option<Claims>, message: 
     };
     let made_up = || uuid::Uuid::now_v7().to_string();
     let device = device.map_or_else(made_up, |device| device.into_owned());
-    let device = DeviceId::new(&device).map_err(|error| {
-        refused(Refusal::new(ErrorCode::BadFrame, error.to_string()).to(request_ref.clone()))
-    })?;
+    let device = DeviceId::new(&device)
+        .map_err(|error| refused(Refusal::new(ErrorCode::BadFrame, error.to_string()).to(request_ref.clone())))?;
     debug!(client = client.as_deref().unwrap_or_default().escape_debug().to_string(), "hello");
     Ok(Hello { request_ref, claims, device })
 }
@@ -154,12 +153,8 @@ async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) ->
         && edge.redis.edge_is_alive(other).await?
     {
         let (wait, replaced) = edge.replacements.wait();
-        let note = EdgeNote::Replace {
-            user: user.to_string(),
-            device: device.to_string(),
-            reply_to: edge.id.clone(),
-            wait,
-        };
+        let note =
+            EdgeNote::Replace { user: user.to_string(), device: device.to_string(), reply_to: edge.id.clone(), wait };
         edge.redis.send_to_edge(other, &note).await?;
         let _ = tokio::time::timeout(REPLACE_WAIT, replaced).await;
         edge.replacements.forget(wait);
@@ -226,7 +221,7 @@ impl Session {
             device: &device,
             server: concat!("millstream/", env!("CARGO_PKG_VERSION")),
             heartbeat_ms: u64::try_from(edge.settings.edge.heartbeat.as_millis()).unwrap_or(u64::MAX),
-            expires_at: claims.expires_at_ms,
+            expires_at: Some(claims.expires_at_ms),
             limits: Limits {
                 message_bytes: limits.message_bytes as u64,
                 body_bytes: limits.body_bytes as u64,

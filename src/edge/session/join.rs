@@ -36,7 +36,7 @@ impl Session {
         let refusal = |code, message| Refusal::new(code, message).in_room(room);
         let checked = match Room::new(room) {
             Err(_) => Err(refusal(ErrorCode::BadRoom, "not a name of a room")),
-            Ok(_) if !self.claims.rights.allows(room, Access::Read) => {
+            Ok(room_name) if !self.claims.rights.allows(&room_name, Access::Read) => {
                 Err(refusal(ErrorCode::Forbidden, "the token does not grant reading this room"))
             }
             Ok(room_name) if !self.rooms.contains_key(&room_name) && self.rooms_full() => {

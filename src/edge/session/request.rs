@@ -2,13 +2,15 @@
 
 use tokio_tungstenite::tungstenite::Message;
 
+use super::super::desk::Order;
 use super::Session;
 use super::end::Ending;
 use super::hello::payload_of;
-use super::super::desk::Order;
 use crate::auth::Access;
 use crate::model::{Ask, Room};
-use crate::protocol::{ClientFrame, ErrorCode, HistoryRange, LeftReason, Refusal, RequestRef, ServerFrame, close, decode};
+use crate::protocol::{
+    ClientFrame, ErrorCode, HistoryRange, LeftReason, Refusal, RequestRef, ServerFrame, close, decode,
+};
 use crate::telemetry::names;
 
 /// Histories that one connection may have asked for at the same time.
@@ -65,26 +67,31 @@ impl Session {
     }
 
     async fn history(&mut self, request_ref: Option<RequestRef>, room: &str, range: HistoryRange, limit: u32) {
-        let refusal = if !self.claims.rights.allows(room, Access::Read) {
-            Refusal::new(ErrorCode::Forbidden, "the token does not grant reading this room")
-        } else if self.histories.len() >= HISTORIES_MAX {
-            Refusal::new(ErrorCode::RateLimited, "too many histories are asked for at once").retry_after_ms(100)
-        } else if let Ok(room) = Room::new(room) {
-            let (before, after) = match range {
-                HistoryRange::Newest => (None, None),
-                HistoryRange::Before(seq) => (Some(seq), None),
-                HistoryRange::After(seq) => (None, Some(seq)),
-            };
-            let patience = Some(*self.edge.settings.edge.join_timeout);
-            let ask = Ask::History { before, after, limit };
-            let number = self.edge.asks.open(&self.outbox, &room, ask, patience);
-            metrics::counter!(names::ASKS, "kind" => "history").increment(1);
-            self.histories.insert(number, (request_ref, room.clone()));
-            return self.edge.desks.order(&room, Order::Ask(number)).await;
-        } else {
-            Refusal::new(ErrorCode::BadRoom, "not a name of a room")
+        let refusal = match Room::new(room) {
+            Err(_) => Refusal::new(ErrorCode::BadRoom, "not a name of a room"),
+            Ok(room) if !self.claims.rights.allows(&room, Access::Read) => {
+                Refusal::new(ErrorCode::Forbidden, "the token does not grant reading this room")
+            }
+            Ok(_) if self.histories.len() >= HISTORIES_MAX => {
+                Refusal::new(ErrorCode::RateLimited, "too many histories are asked for at once").retry_after_ms(100)
+            }
+            Ok(room) => return self.ask_history(request_ref, room, range, limit).await,
         };
         self.refuse(&refusal.in_room(room).to(request_ref));
+    }
+
+    async fn ask_history(&mut self, request_ref: Option<RequestRef>, room: Room, range: HistoryRange, limit: u32) {
+        let (before, after) = match range {
+            HistoryRange::Newest => (None, None),
+            HistoryRange::Before(seq) => (Some(seq), None),
+            HistoryRange::After(seq) => (None, Some(seq)),
+        };
+        let patience = Some(*self.edge.settings.edge.join_timeout);
+        let ask = Ask::History { before, after, limit };
+        let number = self.edge.asks.open(&self.outbox, &room, ask, patience);
+        metrics::counter!(names::ASKS, "kind" => "history").increment(1);
+        self.histories.insert(number, (request_ref, room.clone()));
+        self.edge.desks.order(&room, Order::Ask(number)).await;
     }
 
     /// A new token for the same user: what it doesn't grant any more is left.

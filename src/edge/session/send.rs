@@ -72,15 +72,23 @@ impl Session {
     }
 
     fn check_send(&mut self, send: &SendFrame<'_>) -> Result<Room, Refusal> {
-        let room = Room::new(&send.room).map_err(|_| Refusal::new(ErrorCode::BadRoom, "not a name of a room"))?;
-        if !self.claims.rights.allows(&room, Access::Write) {
-            return Err(Refusal::new(ErrorCode::Forbidden, "the token does not grant writing to this room"));
-        }
-        self.rate.check().map_err(rate_refusal)?;
+        let room = self.check_write(&send.room)?;
         if self.sends.waiting.len() >= self.edge.settings.limits.unacked_sends {
             let message = "as many sends await their answer as limits.unacked_sends allows";
             return Err(Refusal::new(ErrorCode::TooManyUnacked, message));
         }
+        Ok(room)
+    }
+
+    /// Whether this connection may write to a room, now.
+    fn check_write(&mut self, room: &str) -> Result<Room, Refusal> {
+        let room = Room::new(room).map_err(|_| Refusal::new(ErrorCode::BadRoom, "not a name of a room"))?;
+        if !self.claims.rights.allows(&room, Access::Write) {
+            return Err(Refusal::new(ErrorCode::Forbidden, "the token does not grant writing to this room"));
+        }
+        let too_fast = "more sends than limits.sends_per_second allows";
+        let limited = |wait_ms| Refusal::new(ErrorCode::RateLimited, too_fast).retry_after_ms(wait_ms);
+        self.rate.check().map_err(limited)?;
         Ok(room)
     }
 
@@ -118,27 +126,20 @@ impl Session {
 
     /// Ephemeral: to whoever is there, stored nowhere.
     pub(super) fn signal(&mut self, request_ref: Option<RequestRef>, room: &str, body: &str) -> Result<(), Ending> {
-        let refusal = if !self.claims.rights.allows(room, Access::Write) {
-            Refusal::new(ErrorCode::Forbidden, "the token does not grant writing to this room")
-        } else if let Err(wait_ms) = self.rate.check() {
-            rate_refusal(wait_ms)
-        } else {
-            if let Ok(room) = Room::new(room) {
+        match self.check_write(room) {
+            Ok(room) => {
                 self.edge.signals.send(&room, &self.claims.user, self.outbox.connection, body);
+                Ok(())
             }
-            return Ok(());
-        };
-        let limited = refusal.code == ErrorCode::RateLimited;
-        self.refuse(&refusal.in_room(room).to(request_ref));
-        if limited { self.rate_limited() } else { Ok(()) }
+            Err(refusal) => {
+                let limited = refusal.code == ErrorCode::RateLimited;
+                self.refuse(&refusal.in_room(room).to(request_ref));
+                if limited { self.rate_limited() } else { Ok(()) }
+            }
+        }
     }
 
     fn rate_limited(&mut self) -> Result<(), Ending> {
         if self.rate.is_abused() { Err(Ending::too_many_rate_limited()) } else { Ok(()) }
     }
 }
-
-fn rate_refusal(wait_ms: u64) -> Refusal {
-    Refusal::new(ErrorCode::RateLimited, "more sends than limits.sends_per_second allows").retry_after_ms(wait_ms)
-}
-

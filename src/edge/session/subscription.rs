@@ -153,12 +153,6 @@ impl Subscription {
         Some(batch)
     }
 
-    /// Puts back what [`Subscription::next_held`] gave.
-    pub(super) fn put_back(&mut self, batch: Arc<RoomBatch>) {
-        self.held_entries += batch.entries().len();
-        self.held.push_front(batch);
-    }
-
     /// These entries were handed to the socket.
     pub(super) fn delivered(&mut self, entries: &[Entry]) {
         for entry in entries {

@@ -48,9 +48,9 @@ impl Timing {
     }
 
     /// The token ends at this time (ms since the epoch).
-    pub(super) fn expire_at(&mut self, at_ms: Option<u64>) {
+    pub(super) fn expire_at(&mut self, at_ms: u64) {
         let now_ms = super::super::now_ms();
-        self.expires = at_ms.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now_ms)));
+        self.expires = Instant::now().checked_add(Duration::from_millis(at_ms.saturating_sub(now_ms)));
     }
 
     /// Sets the timer to the earliest moment; `due` is one that the caller knows of.

@@ -1,0 +1,136 @@
+//! Starting and stopping an edge.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::asks::{self, Asks};
+use super::control::Control;
+use super::cursors::{self, Cursors};
+use super::desk::Desks;
+use super::inbox::{self, Replacements};
+use super::limits::Limits;
+use super::measure::Measures;
+use super::registry::Registry;
+use super::signals::{self, Signals};
+use super::tail::{self, BLOCK, Tail};
+use super::{Edge, accept, watch};
+use crate::auth::Verifier;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::model::Partitions;
+use crate::publish::Publisher;
+use crate::shutdown::Shutdown;
+use crate::stream::Redis;
+use crate::telemetry::Readiness;
+
+/// What an edge needs besides itself, and the tasks that work for it.
+struct Parts {
+    edge: Arc<Edge>,
+    /// Work until the process ends.
+    workers: JoinSet<()>,
+    /// Work until their queues are closed and empty.
+    desks: JoinSet<()>,
+}
+
+/// Serves clients on `listener` until stopping is requested, then sends them away and leaves
+/// everything in order.
+///
+/// # Errors
+/// If Redis can't be reached or the settings can't be used.
+pub async fn run(
+    settings: Arc<Settings>,
+    redis: Redis,
+    listener: TcpListener,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> Result<()> {
+    let parts = build(settings, redis, &readiness).await?;
+    let tasks = TaskTracker::new();
+    let accepting = readiness.latch("listener");
+    accepting.ok();
+    info!(edge = %parts.edge.id, "the edge serves");
+    accept::run(parts.edge.clone(), listener, readiness, tasks.clone(), shutdown).await;
+    accepting.failed("stopping");
+    stop(parts, tasks).await;
+    Ok(())
+}
+
+async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness) -> Result<Parts> {
+    let partitions = Partitions::new(settings.redis.partitions)?;
+    let id = if settings.edge.id.is_empty() { made_up_id() } else { settings.edge.id.clone() };
+    let registry = Arc::new(Registry::new());
+    let tail_reader = redis.reader(BLOCK).await?;
+    let inbox_reader = redis.reader(BLOCK).await?;
+    let signal_reader = redis.signals(partitions).await?;
+    let tail = Arc::new(Tail::new(partitions, &tail_reader));
+    let asks = Arc::new(Asks::new());
+    let desk_redis = redis.another().await?;
+    let (desks, desk_tasks) = Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, partitions);
+    let (signals, signals_out) = Signals::new(&id, partitions);
+    let edge = Arc::new(Edge {
+        verifier: Verifier::new(&settings.auth)?,
+        publisher: Publisher::start(&redis, &settings, partitions).await?,
+        limits: Limits::new(&settings.limits),
+        cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
+        replacements: Replacements::default(),
+        metrics: Measures::new(),
+        connections: AtomicU64::new(0),
+        desks: Arc::new(desks),
+        id: id.clone(),
+        partitions,
+        registry: registry.clone(),
+        tail: tail.clone(),
+        asks: asks.clone(),
+        redis: redis.clone(),
+        signals,
+        settings,
+    });
+    let mut workers = JoinSet::new();
+    workers.spawn(tail.clone().run_waker());
+    workers.spawn(tail::run(tail, registry.clone(), redis.clone(), tail_reader));
+    workers.spawn(signals::run_out(redis, signals_out));
+    workers.spawn(signals::run_in(id, signal_reader, registry));
+    workers.spawn(asks::run(asks, edge.desks.clone()));
+    workers.spawn(cursors::run(edge.cursors.clone(), *edge.settings.edge.cursor_interval));
+    let canary = readiness.check("redis");
+    workers.spawn(inbox::run(edge.clone(), inbox_reader, canary.clone()));
+    workers.spawn(watch::run(edge.clone(), readiness.check("log"), canary));
+    Ok(Parts { edge, workers, desks: desk_tasks })
+}
+
+fn made_up_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()[..12].to_owned()
+}
+
+/// Sends the clients away, spread over time, and writes what is still to be written.
+async fn stop(parts: Parts, tasks: TaskTracker) {
+    let Parts { edge, mut workers, mut desks } = parts;
+    let grace = *edge.settings.shutdown.grace;
+    // A part of the grace period stays for what comes after the connections.
+    let deadline = tokio::time::Instant::now() + grace.mul_f64(0.7);
+    let spread = *edge.settings.edge.reconnect_spread;
+    edge.registry.control_all(|| Control::Drain(spread.mul_f64(rand::random_range(0.0..=1.0))));
+    tasks.close();
+    if tokio::time::timeout_at(deadline, tasks.wait()).await.is_err() {
+        warn!(connections = tasks.len(), "gave up waiting for connections to end");
+    }
+    workers.shutdown().await;
+    let last = Duration::from_secs(2);
+    match tokio::time::timeout(last, edge.cursors.write_all()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "some cursors are not written: their devices get a little again"),
+        Err(_) => warn!("some cursors are not written: their devices get a little again"),
+    }
+    let (redis, id) = (edge.redis.clone(), edge.id.clone());
+    // The desks end when nobody can order any more.
+    drop(edge);
+    let _ = tokio::time::timeout(last, async { while desks.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(last, redis.forget_edge(&id)).await;
+    info!(edge = %id, "the edge has stopped");
+}

@@ -80,7 +80,7 @@ async fn look_at(edge: &Edge, partition: PartitionId) -> Result<(Option<String>,
     let reached = edge.tail.reached(partition);
     let epoch = edge.redis.epoch(partition).await?;
     let Some(reached) = reached else { return Ok((epoch, false)) };
-    let end = edge.redis.last_generated_id(&edge.redis.keys().log(partition)).await?.unwrap_or_default();
+    let end = edge.redis.last_generated_id(partition).await?.unwrap_or_default();
     if end < reached {
         edge.tail.go_back(partition, end);
     }

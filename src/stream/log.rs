@@ -110,25 +110,6 @@ impl Redis {
         Ok(self.range_back(key, EntryId::MAX, EntryId::ZERO, 1).await?.first().map(|entry| entry.id))
     }
 
-    /// The last id that a stream has given out, even if that entry is gone; nothing without a stream.
-    ///
-    /// # Errors
-    /// As Redis answers.
-    pub async fn last_generated_id(&self, key: &str) -> Result<Option<EntryId>> {
-        let fields = match self.command("XINFO", vec!["STREAM", key]).await {
-            Ok(fields) => fields.list()?,
-            // "ERR no such key".
-            Err(error) if error.kind() == Kind::RedisRejected => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        for pair in fields.chunks_exact(2) {
-            if pair[0].text()? == "last-generated-id" {
-                return pair[1].text()?.parse().map(Some);
-            }
-        }
-        Ok(None)
-    }
-
     /// How many entries a stream holds; 0 if it doesn't exist.
     ///
     /// # Errors

@@ -21,8 +21,8 @@ mod log;
 mod members;
 mod publish;
 mod script;
-mod survey;
 mod signal;
+mod survey;
 mod trim;
 
 pub use connection::{Reader, Redis};
@@ -44,6 +44,6 @@ pub use log::RawEntry;
 pub use members::{MemberStep, Step, Stepped};
 pub use publish::{Publish, Published};
 pub use script::{Arg, Reply, Script};
-pub use survey::{SURVEY_ROOMS_MAX, Survey};
 pub use signal::SignalReader;
+pub use survey::{SURVEY_ROOMS_MAX, Survey};
 pub use trim::{ARCHIVE_GROUP, Counted, Trimmed, Trimmer};

@@ -130,11 +130,16 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// Whether the window holds all that there is of the room after an id.
+    fn is_in_window(&self, reading: &Reading, after: EntryId) -> bool {
+        let reaches = |window: &Window| window.low() <= after && after.next() >= self.log_begin();
+        reading.whole_in_window || self.window.as_ref().is_some_and(reaches)
+    }
+
     async fn ask_checkpoint(&mut self, readings: &[Reading]) {
-        let covered = |after: EntryId| self.window.as_ref().is_some_and(|window| window.low() <= after);
         let needed = readings.iter().any(|r| match r.pending_from() {
             None => r.found.is_none(),
-            Some(after) => !r.whole_in_window && !covered(after.id) && self.needs_archive(after.id),
+            Some(after) => !self.is_in_window(r, after.id) && self.needs_archive(after.id),
         });
         if needed {
             self.checkpoint = match self.archive.checkpoint(self.partition).await {
@@ -196,7 +201,7 @@ impl<'a> Pass<'a> {
         let Some(window) = &self.window else { return };
         for reading in readings {
             let Some(after) = reading.pending_from().map(|cursor| cursor.id) else { continue };
-            if !reading.whole_in_window && after < window.low() {
+            if !self.is_in_window(reading, after) {
                 continue;
             }
             let room = reading.room.clone();

@@ -20,6 +20,16 @@ pub(super) enum Seek {
     After(u64),
 }
 
+impl Seek {
+    /// The number that is looked for; 0 for whatever is the oldest.
+    pub(super) fn seq(self) -> u64 {
+        match self {
+            Self::Oldest => 0,
+            Self::At(seq) | Self::After(seq) => seq,
+        }
+    }
+}
+
 /// Where a reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begin {

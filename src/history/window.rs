@@ -112,6 +112,7 @@ impl Window {
     pub(super) fn first(&self, room: &Room, seek: Seek, head: Cursor) -> Found {
         let oldest = self.rooms.get(room).and_then(|held| held.messages().next());
         let after = match oldest {
+            Some(entry) if seek.seq() >= entry.seq => return self.beyond(room, seek, head),
             Some(entry) if entry.seq == 1 => Cursor::START,
             Some(entry) => before(entry),
             None if head.seq == 0 => Cursor::START,
@@ -122,11 +123,7 @@ impl Window {
 
     /// Where to begin when the message that is looked for should be in the window and is missing.
     pub(super) fn beyond(&self, room: &Room, seek: Seek, head: Cursor) -> Found {
-        let seq = match seek {
-            Seek::Oldest => 0,
-            Seek::At(seq) | Seek::After(seq) => seq,
-        };
-        let next = self.rooms.get(room).and_then(|held| held.messages().find(|entry| entry.seq > seq));
+        let next = self.rooms.get(room).and_then(|held| held.messages().find(|entry| entry.seq > seek.seq()));
         Found::instead(seek, next.map_or(head, before))
     }
 

@@ -1,0 +1,160 @@
+//! What reading costs: shared scans, bounded pages, budgets.
+
+use millstream::history::History;
+use millstream::model::{Answer, Ask, Cursor, Resume, Room, Since};
+
+use super::support::{Redis, Reply};
+use super::world::{P, World, short};
+
+/// Calls of a command that Redis has counted.
+async fn calls(redis: &Redis, command: &str) -> u64 {
+    let Reply::Bytes(stats) = redis.command(["INFO", "commandstats"]).await else { panic!("no statistics") };
+    let stats = String::from_utf8(stats).unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+async fn counted(redis: &Redis, history: &History, asks: &[(Room, Ask)]) -> (Vec<Answer>, u64, u64) {
+    let before = (calls(redis, "evalsha").await + calls(redis, "eval").await, calls(redis, "xrange").await);
+    let answers = history.answer(P, asks).await.unwrap();
+    let after = (calls(redis, "evalsha").await + calls(redis, "eval").await, calls(redis, "xrange").await);
+    (answers, after.0 - before.0, after.1 - before.1)
+}
+
+/// A storm of reconnects costs calls per partition, not per request.
+#[tokio::test]
+async fn requests_that_wait_together_share_their_scan() {
+    let redis = Redis::start(&["--appendfsync", "no"]).await;
+    let world = World::with_redis(&redis.url()).await;
+    let mut cursors: Vec<(Room, Cursor)> = Vec::new();
+    for n in 0..300 {
+        let room = format!("room{n}");
+        world.event(&room, "room_created").await;
+        cursors.push((Room::new(&room).unwrap(), world.messages(&room, 2).await));
+    }
+    let history = world.history();
+    let joins = |cursors: &[(Room, Cursor)]| -> Vec<(Room, Ask)> {
+        cursors.iter().map(|(room, at)| (room.clone(), Ask::Join(Since::Cursor(*at)))).collect()
+    };
+    let _warm = history.answer(P, &joins(&cursors)).await.unwrap();
+
+    let (answers, scripts, ranges) = counted(&redis, &history, &joins(&cursors)).await;
+    assert!(answers.iter().all(|a| matches!(a, Answer::Joined { resume: Resume::Resumed, page, .. } if !page.more)));
+    assert_eq!((scripts, ranges), (1, 0), "everybody is at the end of their room");
+
+    for (room, _) in &cursors {
+        world.messages(room, 1).await;
+    }
+    let (answers, scripts, ranges) = counted(&redis, &history, &joins(&cursors)).await;
+    let missed = |a: &Answer| matches!(a, Answer::Joined { page, .. } if short(&page.entries) == ["m3"]);
+    assert!(answers.iter().all(missed));
+    assert_eq!(scripts, 1);
+    assert!(ranges <= 6, "{ranges} reads for 900 entries");
+
+    let asks: Vec<(Room, Ask)> = cursors.iter().map(|(room, _)| (room.clone(), Ask::Join(Since::Last(1)))).collect();
+    let before = calls(&redis, "xrevrange").await;
+    let answers = history.answer(P, &asks).await.unwrap();
+    assert!(answers.iter().all(missed));
+    assert!(calls(&redis, "xrevrange").await - before <= 4);
+}
+
+#[tokio::test]
+async fn pages_are_bounded_in_entries_and_bytes() {
+    let mut world = World::new().await;
+    let body = format!("\"{}\"", "x".repeat(10_000));
+    let last = world.messages_of("a", 25, &body, "*").await;
+    (world.settings.page_entries, world.settings.page_bytes) = (10, 45_000);
+    let page = world.join("a", Since::Start).await.page;
+    assert_eq!((page.entries.len(), page.more), (4, true));
+    world.settings.page_bytes = 1;
+    assert_eq!(world.join("a", Since::Last(3)).await.page.entries.len(), 1, "one entry always fits");
+    world.settings.page_bytes = 1 << 20;
+    assert_eq!(world.join("a", Since::Start).await.page.entries.len(), 10);
+    world.settings.page_bytes = 45_000;
+    assert_eq!(world.read_on("a", Since::Start).await.len(), 25);
+    world.archive_all().await;
+    world.trim_upto(last.id).await;
+    assert_eq!(world.read_on("a", Since::Start).await.len(), 25);
+    match world.ask("a", Ask::History { before: None, after: None, limit: 20 }).await {
+        Answer::History { entries, more, .. } => assert_eq!((short(&entries), more), (short(&entries[..4]), true)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A busy partition, a quiet room, and no archive to ask: each page costs its budget and leads on.
+#[tokio::test]
+async fn out_of_budget_a_page_says_how_far_it_came() {
+    let mut world = World::with_own_postgres().await;
+    let begin = world.messages("a", 1).await;
+    world.messages("b", 3_000).await;
+    let two = world.messages("a", 1).await;
+    world.messages("b", 3_000).await;
+    let three = world.messages("a", 1).await;
+    world.stop_postgres();
+    world.settings.scan_entries = 1_000;
+    let (reset, page) = world.page("a", begin).await;
+    assert_eq!((reset, page.entries.len(), page.more), (None, 0, true));
+    assert!(page.upto.id > begin.id && page.upto.id < two.id && page.upto.seq == 1);
+    // A join is answered only when its cursor is proved.
+    let joined = world.join("a", Since::Cursor(begin)).await;
+    assert_eq!((joined.resume, joined.page.entries[0].cursor()), (Resume::Resumed, two));
+    let read = world.read_on("a", Since::Cursor(begin)).await;
+    assert_eq!(read.last().unwrap().cursor(), three);
+}
+
+/// A room that was quiet for long is read from the archive, not by reading everybody's entries.
+#[tokio::test]
+async fn a_long_absence_is_read_from_the_archive() {
+    let redis = Redis::start(&["--appendfsync", "no"]).await;
+    let mut world = World::with_redis(&redis.url()).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let begin = u64::try_from(now.as_millis()).unwrap() - 3_600_000;
+    let at = |minute: u64| format!("{}-*", begin + minute * 60_000);
+    let one = world.messages_of("a", 1, "1", &at(0)).await;
+    for minute in 1..50 {
+        world.messages_of("b", 100, "1", &at(minute)).await;
+    }
+    world.messages_of("a", 2, "1", &at(50)).await;
+    world.archive_all().await;
+    world.messages_of("b", 100, "1", &at(51)).await;
+    world.messages_of("a", 1, "1", &at(52)).await;
+    world.settings.scan_entries = 1_000;
+    let history = world.history();
+    let asks = [(Room::new("a").unwrap(), Ask::Join(Since::Cursor(one)))];
+    let _warm = history.answer(P, &asks).await.unwrap();
+    let (answers, scripts, ranges) = counted(&redis, &history, &asks).await;
+    match &answers[0] {
+        Answer::Joined { resume, page, .. } => {
+            assert_eq!((*resume, page.more), (Resume::Resumed, false));
+            assert_eq!(short(&page.entries), ["m2", "m3", "m4"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((scripts, ranges), (1, 2), "the log after the checkpoint, and where it begins");
+}
+
+/// Everything is found while the log is being trimmed under the reader.
+#[tokio::test]
+async fn trimming_makes_no_hole() {
+    let mut world = World::new().await;
+    (world.settings.page_entries, world.settings.scan_entries) = (7, 50);
+    for _ in 0..40 {
+        world.messages("a", 5).await;
+        world.messages("b", 20).await;
+    }
+    world.archive_all().await;
+    let ids: Vec<_> = world.log().await.iter().map(|entry| entry.id).collect();
+    let trimming = async {
+        for id in ids.iter().step_by(8) {
+            world.trim_upto(*id).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let reading = async {
+        for _ in 0..5 {
+            assert_eq!(world.read_on("a", Since::Start).await.len(), 200);
+            assert_eq!(world.read_on("a", Since::Last(120)).await.len(), 120);
+        }
+    };
+    tokio::join!(trimming, reading);
+}

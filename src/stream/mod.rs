@@ -28,16 +28,9 @@ mod trim;
 pub use connection::{Reader, Redis};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
 pub use device::DeviceCursors;
-pub use group::{
-    Acknowledged, Claimed, ConsumerInfo, GroupInfo, GroupStream, PendingEntry, PendingSummary, Settlement, Spent,
-};
-pub use initialise::{Owed, Positions};
 pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};
-mod signal;
-
-pub use connection::{Reader, Redis};
-pub use device::DeviceCursors;
+pub use initialise::{Owed, Positions};
 pub use keys::Keys;
 pub use lease::Holder;
 pub use log::RawEntry;

@@ -210,15 +210,14 @@ fn config(message: impl Into<String>) -> Error {
 fn header_refusal(token: &str) -> Refusal {
     #[derive(Deserialize)]
     struct Header {
-        #[serde(rename = "alg")]
-        _algorithm: String,
+        alg: String,
     }
     use base64::Engine as _;
     let header = token.split('.').next().unwrap_or_default();
     let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
     match serde_json::from_slice::<Header>(&header) {
-        Ok(_) => Refusal::Algorithm,
-        Err(_) => Refusal::Malformed,
+        Ok(header) if header.alg.parse::<Algorithm>().is_err() => Refusal::Algorithm,
+        _ => Refusal::Malformed,
     }
 }
 

@@ -1,0 +1,90 @@
+//! From the command line to an exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tracing::{error, info, warn};
+
+use super::{Service, SettingsArgs};
+use crate::config::{Loaded, Process, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::shutdown::Shutdown;
+use crate::telemetry::{self, names};
+
+/// How long the runtime may take to end its last tasks, once all work is done.
+const LAST_TASKS: Duration = Duration::from_millis(500);
+
+#[derive(clap::Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Runs a process from its command line to its exit code: 0 after a stop that was asked for, 2 for
+/// a mistake in the settings, 1 for everything else.
+pub fn main(process: Process) -> ExitCode {
+    let arguments = Arguments::parse();
+    let loaded = match Settings::load(&arguments.settings.options(process)) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return exit_code(&mistakes.into());
+        }
+    };
+    match serve(process, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(process = %process, "failed to {error}");
+            exit_code(&error)
+        }
+    }
+}
+
+/// The exit code of a process that ends because of `error`.
+pub fn exit_code(error: &Error) -> ExitCode {
+    ExitCode::from(if error.kind() == Kind::Config { 2 } else { 1 })
+}
+
+/// What a process does once before anything else: logs, the provider of TLS, panics as log lines,
+/// and what is risky in its settings.
+///
+/// # Errors
+/// [`Kind::Config`] if `log.level` can't be read.
+pub fn prepare(process: Process, loaded: &Loaded) -> Result<()> {
+    telemetry::init(&loaded.settings.log)?;
+    // A second call (all services in one process) finds the first one's.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    std::panic::set_hook(Box::new(log_panic));
+    info!(process = %process, version = env!("CARGO_PKG_VERSION"), "starting the {process} process");
+    for warning in &loaded.warnings {
+        warn!(key = warning.subject, "{warning}");
+    }
+    Ok(())
+}
+
+fn serve(process: Process, loaded: Loaded) -> Result<()> {
+    prepare(process, &loaded).inspect_err(|error| eprintln!("failed to {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal("start the runtime").caused_by(e))?;
+    let ended = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        let metrics = Arc::new(telemetry::install_metrics()?);
+        let service = Service { process, settings: Arc::new(loaded.settings), metrics, shutdown };
+        service.run(|address| println!("ready {process} {address}")).await
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    ended
+}
+
+/// A panic is a defect; it must be found in the log whatever catches it afterwards.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    metrics::counter!(names::PANICS).increment(1);
+    let what = panic.payload_as_str().unwrap_or("no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    error!(place, "a task panicked at {place}: {what}");
+}

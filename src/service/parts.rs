@@ -1,0 +1,80 @@
+//! Hands over to the modules that do the work of each process.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::{Process, Settings};
+use crate::edge;
+use crate::error::{Error, Result};
+use crate::group::Runner;
+use crate::history::History;
+use crate::model::Partitions;
+use crate::replay::ReplayGroup;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::stream::Redis;
+use crate::telemetry::{CHECK_INTERVAL, Part, Readiness};
+
+/// What a process works with.
+pub(super) struct Given {
+    pub(super) settings: Arc<Settings>,
+    pub(super) redis: Redis,
+    pub(super) main: Option<TcpListener>,
+    pub(super) readiness: Readiness,
+    pub(super) shutdown: Shutdown,
+}
+
+/// The parts that have to say that they are well before the process is ready, by the names under
+/// which the modules register them.
+pub(super) fn names(process: Process) -> &'static [&'static str] {
+    match process {
+        Process::Edge => &["listener", "log", "redis"],
+        Process::Archive | Process::Replay => &["postgres", "redis"],
+        Process::Callback => &["callback"],
+        Process::Api => &["listener"],
+        Process::Tool => &[],
+    }
+}
+
+/// Works until stopping is requested.
+pub(super) async fn run(process: Process, given: Given) -> Result<()> {
+    match process {
+        Process::Edge => run_edge(given).await,
+        Process::Replay => run_replay(given).await,
+        Process::Api | Process::Archive | Process::Callback | Process::Tool => {
+            Err(Error::internal(format!("run the {process} process: this build doesn't have it yet")))
+        }
+    }
+}
+
+async fn run_edge(given: Given) -> Result<()> {
+    let Given { settings, redis, main, readiness, shutdown } = given;
+    let listener = main.ok_or_else(|| Error::internal("run the edge: it has no listener"))?;
+    edge::run(settings, redis, listener, readiness, shutdown).await
+}
+
+async fn run_replay(given: Given) -> Result<()> {
+    let Given { settings, redis, readiness, shutdown, .. } = given;
+    let store = Store::connect(&settings.database)?;
+    let _pings =
+        AbortOnDropHandle::new(tokio::spawn(ping(store.clone(), readiness.check("postgres"), shutdown.clone())));
+    // What is asked of the log must not queue behind what the group does.
+    let history = History::new(redis.another().await?, Some(store), &settings.replay);
+    let partitions = Partitions::new(settings.redis.partitions)?;
+    Runner::new(redis.clone(), settings.group.clone(), partitions)
+        .grace(*settings.shutdown.grace)
+        .readiness(readiness.check("redis"))
+        .run(ReplayGroup::new(redis, history), shutdown)
+        .await
+}
+
+async fn ping(store: Store, part: Part, shutdown: Shutdown) {
+    while let Some(answer) = shutdown.or(store.ping()).await {
+        part.report(&answer);
+        if !shutdown.sleep(CHECK_INTERVAL).await {
+            return;
+        }
+    }
+}

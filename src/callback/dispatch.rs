@@ -24,6 +24,7 @@ use super::retry::Next;
 use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::group::{Delivery, Lease};
+use crate::stream::Redis;
 use crate::telemetry::names;
 
 /// First and longest wait after a fault of our own.
@@ -48,6 +49,10 @@ pub(super) struct Site {
     pub(super) lease: Lease,
     /// What is known of earlier attempts.
     pub(super) ledger: Ledger,
+    /// The group, for keys and logs.
+    pub(super) group: String,
+    /// Where entries without content are read again; nothing in tests.
+    pub(super) redis: Option<Redis>,
     /// Cancelled when no attempt may begin any more.
     pub(super) stop: CancellationToken,
 }

@@ -71,8 +71,7 @@ impl Endpoint {
             mistakes.push(format!("name: {:?} is not 1 to {NAME_BYTES_MAX} of a-z 0-9 - _", one.name));
         }
         let url = check_url(&one.url).map_err(|what| mistakes.push(format!("url: {what}"))).ok();
-        let given = if one.secrets.is_empty() { std::slice::from_ref(&section.secret) } else { &one.secrets[..] };
-        let signer = Signer::new(given).map_err(|what| mistakes.push(format!("secrets: {what}"))).ok();
+        let signer = Signer::new(&one.secrets).map_err(|what| mistakes.push(format!("secrets: {what}"))).ok();
         let timeout = *one.timeout.unwrap_or(section.timeout);
         if timeout.is_zero() {
             mistakes.push("timeout: must be longer than nothing".into());
@@ -84,9 +83,7 @@ impl Endpoint {
             mistakes.push("kinds: an endpoint that wants nothing".into());
         }
         let (Some(url), Some(signer), true) = (url, signer, mistakes.is_empty()) else { return Err(mistakes) };
-        if signer.is_silent() {
-            warn!(endpoint = one.name, "callbacks to {} are not signed: it has no secret", one.name);
-        } else if signer.is_weak() {
+        if signer.is_weak() {
             warn!(endpoint = one.name, "a secret of {} is shorter than 24 bytes", one.name);
         }
         let retry_delay = *one.retry_delay.unwrap_or(section.retry_delay);

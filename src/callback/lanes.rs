@@ -11,30 +11,23 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use metrics::Gauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{error, warn};
 
-use super::dispatch::{Counted, Dispatcher, Ended, Site};
+use super::dispatch::{Dispatcher, Ended, Site};
+use super::held::{Budget, Found, Held};
 use super::item::Item;
 use crate::group::{Delivery, Handler, Settled, Settler};
-use crate::model::{Entry, Room};
+use crate::model::Room;
 use crate::telemetry::names;
-
-/// Entries of one partition and endpoint that wait in memory, in bytes: beyond it nothing more is
-/// read, so that a dead endpoint's backlog stays in the log.
-const HELD_BYTES_MAX: usize = 16 << 20;
-/// What an entry costs beside its fields.
-const ENTRY_BYTES: usize = 512;
 
 /// The lanes of one partition: what takes its entries.
 pub(super) struct Lanes {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     waiting: Gauge,
 }
 
@@ -45,14 +38,6 @@ struct Shared {
     rooms: Mutex<HashMap<Room, VecDeque<Held>>>,
 }
 
-/// An entry in its lane.
-struct Held {
-    delivery: Delivery,
-    entry: Entry,
-    _bytes: OwnedSemaphorePermit,
-    _waiting: Counted,
-}
-
 impl Lanes {
     /// Lanes without anything in them.
     pub(super) fn new(dispatcher: Arc<Dispatcher>, site: Site, settler: Settler) -> Self {
@@ -60,14 +45,13 @@ impl Lanes {
         Self {
             shared: Arc::new(Shared { dispatcher, site, settler, rooms: Mutex::default() }),
             tasks: JoinSet::new(),
-            budget: Arc::new(Semaphore::new(HELD_BYTES_MAX)),
+            budget: Budget::new(),
             waiting,
         }
     }
 
     /// Settles what can be settled at once, and queues the rest.
-    async fn take(&mut self, mut delivery: Delivery) {
-        unpin(&mut delivery);
+    fn take(&mut self, delivery: Delivery) {
         let entry = match delivery.entry() {
             Ok(entry) => entry,
             Err(error) => return self.shared.settler.park(delivery, "corrupt", error.to_string()),
@@ -75,15 +59,11 @@ impl Lanes {
         if !self.shared.dispatcher.endpoint.wants.takes(&entry) {
             return self.shared.settler.done(delivery);
         }
-        let bytes = size(&delivery).min(HELD_BYTES_MAX);
-        let bytes = u32::try_from(bytes).expect("the limit is far below 4 GiB");
-        let bytes = self.budget.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed");
-        let held = Held { delivery, entry, _bytes: bytes, _waiting: Counted::new(&self.waiting) };
-        let room = held.entry.room.clone();
+        let held = Held::new(delivery, entry.room, &self.budget, &self.waiting);
+        let room = held.room.clone();
         let mut rooms = self.shared.rooms();
-        let lane = rooms.get_mut(&room);
-        match lane {
-            Some(queue) => queue.push_back(held),
+        match rooms.get_mut(&room) {
+            Some(lane) => lane.push_back(held),
             None => {
                 rooms.insert(room.clone(), VecDeque::from([held]));
                 drop(rooms);
@@ -98,7 +78,7 @@ impl Handler for Lanes {
         // A lane's task never panics: what may is caught item by item.
         while self.tasks.try_join_next().is_some() {}
         for delivery in batch {
-            self.take(delivery).await;
+            self.take(delivery);
         }
     }
 
@@ -112,8 +92,8 @@ impl Handler for Lanes {
 
 /// Empties the lane of a room.
 async fn run(shared: Arc<Shared>, room: Room) {
-    while let Some(held) = shared.next(&room) {
-        let settled = match AssertUnwindSafe(settle(&shared, &held)).catch_unwind().await {
+    while let Some(mut held) = shared.next(&room) {
+        let settled = match AssertUnwindSafe(settle(&shared, &mut held)).catch_unwind().await {
             Ok(Some(settled)) => settled,
             Ok(None) => return,
             Err(_) => {
@@ -127,17 +107,31 @@ async fn run(shared: Arc<Shared>, room: Room) {
 }
 
 /// How an entry ended; nothing if it stays unsettled.
-async fn settle(shared: &Shared, held: &Held) -> Option<Settled> {
-    let replayed = held.delivery.replay_of.is_some();
-    let item = match Item::new(shared.site.lease.partition, &held.entry, replayed) {
-        Ok(item) => item,
-        Err(error) => return Some(Settled::Park { reason: "corrupt", error: error.to_string() }),
+async fn settle(shared: &Shared, held: &mut Held) -> Option<Settled> {
+    let site = &shared.site;
+    let entry = match site.stop.run_until_cancelled(held.open(site)).await? {
+        Ok(Found::Entry(entry)) => entry,
+        Ok(Found::Gone) => {
+            let (group, id) = (&site.group, held.delivery.id);
+            warn!(group, entry.id = %id, "entry {id} was trimmed before {group} had it");
+            return Some(Settled::Done);
+        }
+        Err(error) => return Some(corrupt(&error)),
     };
-    match shared.dispatcher.deliver(&shared.site, &held.delivery, &item).await {
+    let replayed = held.delivery.replay_of.is_some();
+    let item = match Item::new(site.lease.partition, &entry, replayed) {
+        Ok(item) => item,
+        Err(error) => return Some(corrupt(&error)),
+    };
+    match shared.dispatcher.deliver(site, &held.delivery, &item).await {
         Ended::Done => Some(Settled::Done),
         Ended::Park { reason, error } => Some(Settled::Park { reason, error }),
         Ended::Stopped => None,
     }
+}
+
+fn corrupt(error: &crate::Error) -> Settled {
+    Settled::Park { reason: "corrupt", error: error.to_string() }
 }
 
 impl Shared {
@@ -156,17 +150,4 @@ impl Shared {
         // Nothing in here panics halfway through a change.
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Copies what may be held for long out of the connection's buffer: one small entry would keep the
-/// whole read in memory.
-fn unpin(delivery: &mut Delivery) {
-    for (name, value) in &mut delivery.raw.fields {
-        *name = Bytes::copy_from_slice(name);
-        *value = Bytes::copy_from_slice(value);
-    }
-}
-
-fn size(delivery: &Delivery) -> usize {
-    delivery.raw.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + ENTRY_BYTES
 }

@@ -35,6 +35,7 @@ mod dispatch;
 mod endpoint;
 mod gate;
 mod guard;
+mod held;
 mod item;
 mod lanes;
 mod ledger;

@@ -41,7 +41,8 @@ impl Group for CallbackGroup {
         // A pause and a Retry-After from before a restart hold from the first attempt on.
         standing::load(&self.redis, &self.dispatcher).await?;
         let ledger = Ledger::open(self.redis.clone(), lease.partition, self.name()).await?;
-        let site = Site { lease, ledger, stop: CancellationToken::new() };
+        let (group, redis) = (self.name().to_owned(), Some(self.redis.clone()));
+        let site = Site { lease, ledger, group, redis, stop: CancellationToken::new() };
         Ok(Lanes::new(self.dispatcher.clone(), site, settler))
     }
 }

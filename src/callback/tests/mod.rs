@@ -55,7 +55,13 @@ impl Bench {
         let endpoint = Endpoint::all(&settings).unwrap().remove(0);
         let dispatcher = Arc::new(Dispatcher::new(endpoint).unwrap());
         let (lease, held) = Lease::new(PartitionId(3), 1);
-        let site = Site { lease, ledger: Ledger::forgetful(), stop: CancellationToken::new() };
+        let site = Site {
+            lease,
+            ledger: Ledger::forgetful(),
+            group: "callback:test".into(),
+            redis: None,
+            stop: CancellationToken::new(),
+        };
         let (settler, outcomes) = Settler::channel();
         let lanes = Some(Lanes::new(dispatcher.clone(), site, settler));
         Self { dispatcher, lanes, lease: held, outcomes, settled: HashMap::new() }

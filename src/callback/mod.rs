@@ -48,3 +48,4 @@ mod worker;
 mod tests;
 
 pub use standing::{paused_at, resume};
+pub use worker::run;

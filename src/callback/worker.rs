@@ -2,17 +2,89 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::dispatch::{Dispatcher, Site};
+use super::endpoint::Endpoint;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::standing;
-use crate::config::StartFrom;
-use crate::error::Result;
-use crate::group::{Group, Lease, Settler};
-use crate::model::{EntryId, PartitionId};
+use crate::config::{Settings, StartFrom};
+use crate::error::{Error, Result};
+use crate::group::{Group, Lease, Runner, Settler};
+use crate::model::{EntryId, PartitionId, Partitions};
+use crate::shutdown::Shutdown;
 use crate::stream::Redis;
+use crate::telemetry::{CHECK_INTERVAL, Part, Readiness};
+
+/// Calls all endpoints of `settings` back until `shutdown`. Without endpoints it is ready and idle.
+///
+/// Dropping the future is like killing the worker: what was not acknowledged comes again.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config), before anything is started, with all that is wrong
+/// with the endpoints.
+pub async fn run(
+    settings: &Settings,
+    redis: Redis,
+    partitions: Partitions,
+    shutdown: Shutdown,
+    readiness: &Readiness,
+) -> Result<()> {
+    // Stopping because of a failure stops this worker, not the process around it.
+    let shutdown = shutdown.part();
+    let dispatchers = Endpoint::all(&settings.callback)?
+        .into_iter()
+        .map(|endpoint| Dispatcher::new(endpoint).map(Arc::new))
+        .collect::<Result<Vec<_>>>()?;
+    let part = readiness.check("callback");
+    if dispatchers.is_empty() {
+        info!("no endpoints are set up: there is nothing to call back");
+        idle(&redis, &part, &shutdown).await;
+        return Ok(());
+    }
+    // Ends after the groups: their last attempts may bring news to keep.
+    let groups_ended = Shutdown::new();
+    let (mut groups, mut keepers) = (JoinSet::new(), JoinSet::new());
+    for dispatcher in dispatchers {
+        info!(endpoint = dispatcher.endpoint.name, "calling {} back", dispatcher.endpoint.name);
+        keepers.spawn(standing::keep(redis.clone(), dispatcher.clone(), groups_ended.clone()));
+        let runner = Runner::new(redis.clone(), settings.group.clone(), partitions)
+            .grace(*settings.shutdown.grace)
+            .readiness(part.clone());
+        groups.spawn(runner.run(CallbackGroup { redis: redis.clone(), dispatcher }, shutdown.clone()));
+    }
+    let ended = all(&mut groups, &shutdown).await;
+    groups_ended.request();
+    while keepers.join_next().await.is_some() {}
+    ended
+}
+
+/// Waits for all groups. One that fails ends the worker: a process that calls only some of its
+/// endpoints back, and says nothing, would be worse than one that is started again.
+async fn all(groups: &mut JoinSet<Result<()>>, shutdown: &Shutdown) -> Result<()> {
+    let mut first = Ok(());
+    while let Some(ended) = groups.join_next().await {
+        let ended = ended.unwrap_or_else(|e| Err(Error::internal("run the group of an endpoint").caused_by(e)));
+        if ended.is_err() && first.is_ok() {
+            shutdown.request();
+            first = ended;
+        }
+    }
+    first
+}
+
+/// Says that Redis answers, until `shutdown`.
+async fn idle(redis: &Redis, part: &Part, shutdown: &Shutdown) {
+    loop {
+        part.report(&redis.ping().await);
+        if !shutdown.sleep(CHECK_INTERVAL).await {
+            return;
+        }
+    }
+}
 
 /// The consumer group of one endpoint.
 pub(super) struct CallbackGroup {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod order;
+mod receiver;
 mod server;
 
 use std::collections::HashMap;

@@ -14,6 +14,23 @@ use crate::model::{EdgeNote, EntryId, PartitionId, Requests};
 const REQUESTS_MAX: i64 = 100_000;
 
 impl Redis {
+    /// The edges that give signs of life.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn live_edges(&self) -> Result<Vec<String>> {
+        let mut alive = Vec::new();
+        for edge in self.command("SMEMBERS", vec![self.keys().edges()]).await?.list()? {
+            let edge = edge.text()?.to_owned();
+            if self.edge_is_alive(&edge).await? {
+                alive.push(edge);
+            } else {
+                let _gone = self.command("SREM", vec![self.keys().edges(), edge]).await?;
+            }
+        }
+        Ok(alive)
+    }
+
     /// Renews the sign of life of an edge for `ttl`; gives whether it was still there.
     /// If it wasn't, others may have taken the edge for dead and ended its stays.
     ///
@@ -26,6 +43,7 @@ impl Redis {
             .set(self.keys().edge_alive(edge), "1", expire, None::<SetOptions>, true)
             .await
             .map_err(|e| failed("renew the edge's sign of life", e))?;
+        let _known = self.command("SADD", vec![self.keys().edges(), edge.to_owned()]).await?;
         Ok(!Reply::from_fred(before).is_nil())
     }
 

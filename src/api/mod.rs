@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 use utoipa::OpenApi;
 
+use self::key::Security;
 use self::state::Api;
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -40,7 +41,7 @@ const BODY_BYTES_MAX: usize = 256 << 10;
 #[openapi(
     info(title = "Millstream management API", description = "What a backend or an operator does to a running system."),
     paths(rooms::publish, rooms::close, rooms::flush, groups::list, people::disconnect),
-    modifiers(&key::Security),
+    modifiers(&Security),
 )]
 struct Description;
 

@@ -99,10 +99,8 @@ pub(super) async fn publish(
 
 fn prepare(api: &Api, room: &Room, user: &UserId, cid: &Cid, message: &NewMessage) -> Result<Publish, Problem> {
     let raw = message.body.get();
-    let body = check_body(raw).map_err(|fault| Problem::bad_request("bad_body", fault.to_string()))?;
-    if body.len() > api.settings.limits.body_bytes {
-        return Err(Problem::bad_request("too_large", "the body is over limits.body_bytes"));
-    }
+    let refused = |fault: crate::protocol::BodyFault| Problem::bad_request(fault.code.as_str(), fault.message);
+    let body = check_body(raw, api.settings.limits.body_bytes).map_err(refused)?;
     let kind = message.kind.as_deref().unwrap_or(KIND_DEFAULT);
     let file = message.file.as_ref().map(|file| FileRef { url: &file.url, name: &file.name });
     let long_file = file.is_some_and(|f| f.url.len() > FILE_URL_BYTES_MAX || f.name.len() > FILE_NAME_BYTES_MAX);
@@ -172,18 +170,14 @@ pub(super) struct Flushed {
     post, path = "/api/v1/flush", tag = "rooms", security(("api_key" = [])), request_body = Flush,
     responses((status = 200, body = Flushed), (status = 503, body = Problem))
 )]
-pub(super) async fn flush(
-    State(api): State<Arc<Api>>,
-    body: axum::body::Bytes,
-) -> Result<Json<Flushed>, Problem> {
+pub(super) async fn flush(State(api): State<Arc<Api>>, body: axum::body::Bytes) -> Result<Json<Flushed>, Problem> {
     let wanted: Flush = if body.is_empty() {
         Flush::default()
     } else {
         serde_json::from_slice(&body).map_err(|error| Problem::bad_request("bad_request", error.to_string()))?
     };
     let room = wanted.room.map(|room| name(Room::new(&room), "bad_room")).transpose()?;
-    let patience =
-        wanted.timeout_ms.map_or(FLUSH_PATIENCE, |ms| Duration::from_millis(ms.min(FLUSH_PATIENCE_MAX_MS)));
+    let patience = wanted.timeout_ms.map_or(FLUSH_PATIENCE, |ms| Duration::from_millis(ms.min(FLUSH_PATIENCE_MAX_MS)));
     let partitions = flush_archive(&api.redis, &api.store, api.partitions, room.as_ref(), patience).await?;
     Ok(Json(Flushed { partitions }))
 }

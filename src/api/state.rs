@@ -23,12 +23,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) async fn new(
-        settings: Arc<Settings>,
-        redis: Redis,
-        store: Store,
-        readiness: Readiness,
-    ) -> Result<Self> {
+    pub(super) async fn new(settings: Arc<Settings>, redis: Redis, store: Store, readiness: Readiness) -> Result<Self> {
         let partitions = Partitions::new(settings.redis.partitions)?;
         let publisher = Publisher::start(&redis, &settings, partitions).await?;
         let key = ApiKey::new(&settings.api.key);

@@ -35,9 +35,8 @@ impl<G: Group> Partition<G> {
         let (stream, is_log) = (self.main.stream.clone(), self.main.is_log());
         let count = self.worker.settings.read_entries;
         if self.phase == Phase::Preparing {
-            self.fetching = Some(Box::pin(async move {
-                Fetched::Prepared(prepare(&worker, &*group, p, &stream, is_log).await)
-            }));
+            self.fetching =
+                Some(Box::pin(async move { Fetched::Prepared(prepare(&worker, &*group, p, &stream, is_log).await) }));
         } else if self.queue.len() < count && self.start_retries(now) {
             // That is what is asked for.
         } else if let Phase::Claiming { from, ensure } = self.phase {
@@ -59,7 +58,9 @@ impl<G: Group> Partition<G> {
             if self.group.takes_redeliveries() && self.queue.is_empty() && self.has_room() {
                 let (stream, from) = (self.again.stream.clone(), self.replayed_from);
                 self.fetching =
-                    Some(Box::pin(async move { Fetched::Replayed(fetch::replayed(worker, stream, from, count).await) }));
+                    Some(Box::pin(
+                        async move { Fetched::Replayed(fetch::replayed(worker, stream, from, count).await) },
+                    ));
             }
         }
     }
@@ -218,4 +219,3 @@ async fn prepare<G: Group>(
     let checkpoint = if is_log { worker.redis.checkpoint(p, &stream.group).await? } else { None };
     Ok(checkpoint.unwrap_or(EntryId::ZERO))
 }
-

@@ -62,12 +62,7 @@ pub(super) async fn ensure_group<G: Group>(
 }
 
 /// Takes one page of what is pending from `from` on, whoever had it.
-pub(super) async fn claim_page(
-    worker: Arc<Worker>,
-    stream: GroupStream,
-    from: EntryId,
-    count: usize,
-) -> Result<Page> {
+pub(super) async fn claim_page(worker: Arc<Worker>, stream: GroupStream, from: EntryId, count: usize) -> Result<Page> {
     let claimed = worker.redis.claim_page(&stream, from, count as u64).await?;
     let mut deliveries = HashMap::new();
     if let (Some(first), Some(last)) = (claimed.entries.first(), claimed.entries.last()) {
@@ -132,8 +127,7 @@ pub(super) async fn perhaps_stray(
     let (mut found, mut from) = (Vec::new(), EntryId::ZERO);
     loop {
         let range = (from, EntryId::MAX);
-        let page =
-            worker.redis.pending_entries(&stream.key, &stream.group, STRAY_IDLE, range, STRAYS_MAX).await?;
+        let page = worker.redis.pending_entries(&stream.key, &stream.group, STRAY_IDLE, range, STRAYS_MAX).await?;
         found.extend(page.iter().map(|entry| (entry.id, entry.deliveries)));
         match page.last() {
             // What is held is bounded, so this ends.

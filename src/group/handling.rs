@@ -30,7 +30,12 @@ enum State<H> {
     /// Until when to wait before it is opened.
     Waiting(Instant),
     Opening(AbortOnDropHandle<Result<H>>),
-    Working { work: mpsc::Sender<Work>, ready: mpsc::Receiver<()>, task: AbortOnDropHandle<()>, idle: bool },
+    Working {
+        work: mpsc::Sender<Work>,
+        ready: mpsc::Receiver<()>,
+        task: AbortOnDropHandle<()>,
+        idle: bool,
+    },
     Ending(AbortOnDropHandle<()>),
     Closed,
 }
@@ -219,9 +224,7 @@ async fn serve<H: Handler>(mut handler: H, mut todo: mpsc::Receiver<Work>, ready
 }
 
 /// The outcomes that are there; waits for the first. Nothing: there will be no more.
-async fn take(
-    outcomes: Option<&mut mpsc::UnboundedReceiver<(Delivery, Settled)>>,
-) -> Option<Vec<(Delivery, Settled)>> {
+async fn take(outcomes: Option<&mut mpsc::UnboundedReceiver<(Delivery, Settled)>>) -> Option<Vec<(Delivery, Settled)>> {
     let outcomes = outcomes?;
     let mut taken = Vec::new();
     (outcomes.recv_many(&mut taken, OUTCOMES_MAX).await > 0).then_some(taken)

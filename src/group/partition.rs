@@ -221,7 +221,8 @@ impl<G: Group> Partition<G> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.queue.len() < self.worker.settings.read_entries && self.unsettled() < self.worker.settings.unsettled_entries
+        self.queue.len() < self.worker.settings.read_entries
+            && self.unsettled() < self.worker.settings.unsettled_entries
     }
 
     // What goes out.
@@ -346,7 +347,8 @@ impl<G: Group> Partition<G> {
                 }
                 Settling::Again(deliveries) => {
                     self.worker.meters.retried.increment(1);
-                    let wait = exponential(RETRY.0, RETRY.1, u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX));
+                    let wait =
+                        exponential(RETRY.0, RETRY.1, u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX));
                     self.retries.insert((Instant::now() + wait, which, id), deliveries + 1);
                 }
                 Settling::Unknown => {}

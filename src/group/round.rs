@@ -76,8 +76,7 @@ async fn acquire(worker: &Worker, question: &Question, workers: &[String], answe
     let share = share(count, workers, &worker.id);
     let mut missing = share.saturating_sub(question.owned.len());
     let first = first_choice(count, workers, &worker.id);
-    let mut choices =
-        (0..count).map(|n| PartitionId((first + n) % count)).filter(|p| !question.owned.contains(p));
+    let mut choices = (0..count).map(|n| PartitionId((first + n) % count)).filter(|p| !question.owned.contains(p));
     let ttl = *worker.settings.lease_ttl;
     while missing > 0 {
         let tried: Vec<PartitionId> = choices.by_ref().take(missing).collect();

@@ -7,8 +7,8 @@
 //! sent, by our own monotonic clock: in doubt it is lost, and its handler is dropped.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;

@@ -22,7 +22,9 @@ pub(super) async fn watch(worker: Arc<Worker>) {
             match position(&worker.redis, &worker.group, p, &key, COUNT_MAX).await {
                 Ok(Some(position)) => show(&worker, &position),
                 Ok(None) => {}
-                Err(error) => debug!(group = worker.group, partition = %p, %error, "failed to read how far the group is"),
+                Err(error) => {
+                    debug!(group = worker.group, partition = %p, %error, "failed to read how far the group is")
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 /// Short keys of MessagePack, section 6 of the contract, written down once more: a slip in `key.rs` shows.
-const SHORT_KEYS: [(&str, &str); 16] = [
+pub(super) const SHORT_KEYS: [(&str, &str); 16] = [
     ("type", "t"),
     ("ref", "q"),
     ("room", "r"),

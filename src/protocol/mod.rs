@@ -34,6 +34,8 @@ mod body;
 mod client;
 mod code;
 mod decode;
+#[cfg(test)]
+mod documented;
 mod encode;
 #[cfg(test)]
 mod examples;

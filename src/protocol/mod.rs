@@ -15,7 +15,7 @@
 //! let request = decode(Subprotocol::Json, br#"{"type":"leave","ref":7,"room":"lobby"}"#, 32 << 10).unwrap();
 //! let ClientFrame::Leave { room } = request.frame else { panic!() };
 //! let left = ServerFrame::Left { request_ref: request.request_ref.as_ref(), room: &room, reason: None };
-//! assert_eq!(payload(Subprotocol::Json, &left)?, br#"{"type":"left","ref":7,"room":"lobby"}"#);
+//! assert_eq!(payload(Subprotocol::Json, &left)?, r#"{"type":"left","ref":7,"room":"lobby"}"#);
 //!
 //! let refusal = decode(Subprotocol::Json, br#"{"type":"leave","ref":8,"room":"no spaces"}"#, 32 << 10).unwrap_err();
 //! assert_eq!(refusal.code, ErrorCode::BadRoom);

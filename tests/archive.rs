@@ -60,7 +60,8 @@ impl World {
     }
 
     async fn open(&self) -> Worker {
-        let group = ArchiveGroup::new(&self.settings, self.redis.clone(), self.store.clone()).unwrap();
+        let group =
+            ArchiveGroup::new(&self.settings, self.redis.clone(), self.store.clone(), Partitions::new(16).unwrap());
         let (lease, held) = Lease::new(self.partition, 1);
         let (settler, outcomes) = Settler::channel();
         let handler = Arc::new(group).open(lease, settler).await.unwrap();

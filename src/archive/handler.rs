@@ -31,23 +31,19 @@ pub struct ArchiveGroup {
 
 impl ArchiveGroup {
     /// The group on these servers.
-    ///
-    /// # Errors
-    /// If the number of partitions is out of range.
-    pub fn new(settings: &Settings, redis: Redis, store: Store) -> Result<Self> {
+    pub fn new(settings: &Settings, redis: Redis, store: Store, partitions: Partitions) -> Self {
         let shared = Shared {
             store,
             redis,
             limits: Limits::of(settings),
             permits: Semaphore::new(settings.archive.writers.max(1)),
-            summary: Summary::default(),
+            summary: Arc::default(),
         };
-        let partitions = Partitions::new(settings.redis.partitions)?;
-        Ok(Self { shared: Arc::new(shared), settings: Arc::new(settings.clone()), partitions })
+        Self { shared: Arc::new(shared), settings: Arc::new(settings.clone()), partitions }
     }
 
-    pub(super) fn summary(&self) -> &Summary {
-        &self.shared.summary
+    pub(super) fn summary(&self) -> Arc<Summary> {
+        self.shared.summary.clone()
     }
 }
 

@@ -18,6 +18,7 @@ mod flush;
 mod gathering;
 mod handler;
 mod initialise;
+mod run;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -25,3 +26,4 @@ mod writer;
 
 pub use flush::flush;
 pub use handler::{ArchiveGroup, ArchiveHandler};
+pub use run::run;

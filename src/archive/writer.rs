@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// Transactions that run side by side.
     pub(super) permits: Semaphore,
-    pub(super) summary: Summary,
+    pub(super) summary: Arc<Summary>,
 }
 
 /// The token of the partition's owner in Postgres; shared with the caretaker.

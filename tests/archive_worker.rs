@@ -148,6 +148,18 @@ async fn a_wiped_redis_is_filled_again_by_the_running_worker() {
     worker.task.await.unwrap().unwrap();
 }
 
+/// Somebody removed a key that says that a partition is initialised.
+#[tokio::test]
+async fn a_partition_without_its_epoch_is_initialised_again() {
+    let world = World::new().await;
+    let _worker = world.worker();
+    world.initialised().await;
+    for p in partitions().all() {
+        world.redis.command("DEL", vec![world.redis.keys().epoch(p)]).await.unwrap();
+    }
+    world.initialised().await;
+}
+
 #[tokio::test]
 async fn stopping_writes_what_is_held() {
     let mut world = World::new().await;

@@ -13,9 +13,10 @@ use tracing::{info, warn};
 
 use super::writer::{Shared, Token};
 use crate::config::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::group::Lease;
 use crate::model::{EntryId, PartitionId, Partitions};
+use crate::presence;
 use crate::store::{ARCHIVE, Range};
 use crate::stream::{Owed, Positions};
 
@@ -72,8 +73,10 @@ impl Caretaker {
                 let swept = self.sweep().await;
                 memory.report("end stays", p, swept);
             }
-            // Redis was emptied under us: giving the lease up has it initialised. See `Lease`.
-            Ok(None) => memory.report("look after", p, Err(Error::new(Kind::NotInitialised, "find the epoch"))),
+            Ok(None) => {
+                let given_up = self.give_up().await;
+                memory.report("give up", p, given_up);
+            }
             Err(error) => memory.report("look after", p, Err(error)),
         }
         let measured = self.measure().await;
@@ -160,9 +163,18 @@ impl Caretaker {
         Ok(left)
     }
 
-    /// Hook for the stays of a partition.
     async fn sweep(&self) -> Result<()> {
-        Ok(())
+        let debounce = *self.settings.edge.leave_debounce;
+        presence::sweep(&self.shared.redis, self.lease.partition, debounce).await.map(|_| ())
+    }
+
+    /// The epoch is gone although the lease is ours: somebody removed it, or Redis was emptied a
+    /// moment ago. Only a new owner may fill the partition: what the writer still holds of the old log
+    /// would collide with the numbers that are given anew.
+    async fn give_up(&self) -> Result<()> {
+        let p = self.lease.partition;
+        warn!(partition = %p, "partition {p} is not initialised any more: giving up its lease to have it filled");
+        self.shared.redis.release_lease(ARCHIVE, p, self.lease.token).await.map(|_| ())
     }
 
     /// Hook for retention of the log.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::archive;
 use crate::config::{Process, Settings};
 use crate::edge;
 use crate::error::{Error, Result};
@@ -42,8 +43,9 @@ pub(super) fn names(process: Process) -> &'static [&'static str] {
 pub(super) async fn run(process: Process, given: Given) -> Result<()> {
     match process {
         Process::Edge => run_edge(given).await,
+        Process::Archive => run_archive(given).await,
         Process::Replay => run_replay(given).await,
-        Process::Api | Process::Archive | Process::Callback | Process::Tool => {
+        Process::Api | Process::Callback | Process::Tool => {
             Err(Error::internal(format!("run the {process} process: this build doesn't have it yet")))
         }
     }
@@ -53,6 +55,13 @@ async fn run_edge(given: Given) -> Result<()> {
     let Given { settings, redis, main, readiness, shutdown } = given;
     let listener = main.ok_or_else(|| Error::internal("run the edge: it has no listener"))?;
     edge::run(settings, redis, listener, readiness, shutdown).await
+}
+
+async fn run_archive(given: Given) -> Result<()> {
+    let Given { settings, redis, readiness, shutdown, .. } = given;
+    let store = Store::connect(&settings.database)?;
+    let partitions = Partitions::new(settings.redis.partitions)?;
+    archive::run(&settings, redis, store, partitions, shutdown, &readiness).await
 }
 
 async fn run_replay(given: Given) -> Result<()> {

@@ -1,1 +1,8 @@
-fn main() {}
+//! The command line: see [`millstream::cli`].
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    millstream::cli::run().await
+}

@@ -1,1 +1,110 @@
-//! (to come)
+//! `millstream`: what a person types.
+//!
+//! One file per command. Owns arguments, tables, plans and exit codes; what a command does is done by
+//! the module whose business it is. Results go to standard output (a table, or JSON with `--json`),
+//! notes and progress to standard error; the exit code is 0, 1 (failed) or 2 (arguments or settings).
+//!
+//! **Invariant:** whatever destroys or repeats anything shows its plan first, and does nothing without
+//! `--execute`.
+
+mod completions;
+mod config;
+mod dead;
+mod ending;
+mod flush;
+mod groups;
+mod init;
+mod item;
+mod output;
+mod publish;
+mod settings;
+mod tail;
+mod token;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::ending::Outcome;
+use crate::service::SettingsArgs;
+
+/// Live messages that do not get lost.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
+enum Command {
+    Init(init::InitArgs),
+    Token(token::TokenArgs),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    Tail(tail::TailArgs),
+    Publish(publish::PublishArgs),
+    Groups(groups::GroupsArgs),
+    Flush(flush::FlushArgs),
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Reads the arguments of this process, does what they say, and gives its exit code.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match Box::pin(cli.command.run(&cli.settings)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ending) => ending.report(),
+    }
+}
+
+impl Command {
+    async fn run(self, flags: &SettingsArgs) -> Outcome {
+        match self {
+            Self::Init(args) => init::run(args, flags).await,
+            Self::Token(args) => token::run(args, flags),
+            Self::Config(command) => config::run(command, flags),
+            Self::Tail(args) => tail::run(args, flags).await,
+            Self::Publish(args) => publish::run(args, flags).await,
+            Self::Groups(args) => groups::run(args, flags).await,
+            Self::Flush(args) => flush::run(args, flags).await,
+            Self::Dead(command) => dead::run(command, flags).await,
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        fn walk(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                if sub.has_subcommands() {
+                    walk(sub, &path);
+                    continue;
+                }
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains(&path), "{path}: {help}");
+            }
+        }
+        walk(&Cli::command(), "millstream");
+    }
+}

@@ -12,7 +12,7 @@ use super::{Cli, output};
     millstream completions bash > /etc/bash_completion.d/millstream\n  \
     millstream completions zsh > ~/.zfunc/_millstream\n  \
     millstream completions fish > ~/.config/fish/completions/millstream.fish")]
-pub struct CompletionsArgs {
+pub(super) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }

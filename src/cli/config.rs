@@ -10,7 +10,7 @@ use crate::service::SettingsArgs;
 
 /// Checks or shows the settings.
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(super) enum ConfigCommand {
     /// Tells everything that is wrong with the settings, in one run; exits with 2 if anything is.
     #[command(after_help = "Examples:\n  \
         millstream config check --config /etc/millstream.toml\n  \
@@ -26,7 +26,7 @@ pub enum ConfigCommand {
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// Check for this process; some need what others don't [default: all of them].
     #[arg(long = "for", value_name = "PROCESS")]
     process: Option<ProcessName>,
@@ -37,7 +37,7 @@ pub struct CheckArgs {
 
 /// What to show.
 #[derive(Debug, clap::Args)]
-pub struct PrintArgs {
+pub(super) struct PrintArgs {
     /// Only what isn't the default.
     #[arg(long)]
     changed: bool,

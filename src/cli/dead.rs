@@ -17,7 +17,7 @@ const ERROR_CHARS_MAX: usize = 80;
 
 /// Shows the entries that groups gave up.
 #[derive(Debug, Subcommand)]
-pub enum DeadCommand {
+pub(super) enum DeadCommand {
     /// Lists the dead letters of a group, or of all groups; oldest first.
     #[command(after_help = "Examples:\n  \
         millstream dead list\n  \
@@ -28,7 +28,7 @@ pub enum DeadCommand {
 
 /// What to list.
 #[derive(Debug, clap::Args)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// The group, such as archive or callback:orders [default: all].
     group: Option<String>,
     /// Of each group at most.

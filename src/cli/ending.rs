@@ -80,7 +80,9 @@ fn advice(kind: Kind) -> Option<&'static str> {
         Kind::PostgresRejected => "if the tables are missing, `millstream init` makes them",
         Kind::RedisRefused => "nothing was done; try again when Redis takes writes",
         Kind::RedisRejected => "may this user of Redis run that command, and does redis.prefix name our keys?",
-        Kind::NotInitialised | Kind::NoGroup => "start an archive worker (millstream-archive): it prepares the partitions",
+        Kind::NotInitialised | Kind::NoGroup => {
+            "start an archive worker (millstream-archive): it prepares the partitions"
+        }
         _ => return None,
     })
 }

@@ -17,7 +17,7 @@ use crate::service::SettingsArgs;
 #[command(after_help = "Examples:\n  \
     millstream flush\n  \
     millstream flush --room team:42 --timeout 5s && psql \"$DATABASE_URL\" -c 'select count(*) from messages'")]
-pub struct FlushArgs {
+pub(super) struct FlushArgs {
     /// Only what this room needs (its partition).
     #[arg(long)]
     room: Option<String>,

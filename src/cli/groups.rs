@@ -26,7 +26,7 @@ const REPLAY: &str = "replay";
     millstream groups\n  \
     millstream groups --partitions\n  \
     millstream groups --json | jq 'map(select(.group == \"archive\").lag_entries) | add'")]
-pub struct GroupsArgs {
+pub(super) struct GroupsArgs {
     /// A line for each partition, instead of one for each group.
     #[arg(long)]
     partitions: bool,

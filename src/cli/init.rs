@@ -17,7 +17,7 @@ use crate::store::Store;
     millstream init\n  \
     millstream init --config /etc/millstream.toml\n  \
     DATABASE_URL=postgres://owner@db/mill millstream init --set redis.partitions=64")]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// As JSON.
     #[arg(long)]
     json: bool,

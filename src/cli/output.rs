@@ -60,7 +60,9 @@ pub(super) fn printable(text: &str) -> String {
     if text.chars().all(|char| is_plain(&char)) {
         return text.to_owned();
     }
-    text.chars().map(|char| if is_plain(&char) { char.to_string() } else { char.escape_default().to_string() }).collect()
+    text.chars()
+        .map(|char| if is_plain(&char) { char.to_string() } else { char.escape_default().to_string() })
+        .collect()
 }
 
 /// Line and paragraph separators, direction marks, embeddings, overrides and isolates.

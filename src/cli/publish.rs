@@ -20,7 +20,7 @@ use crate::stream::Publish;
     millstream publish --room lobby --user alice 'hello'\n  \
     millstream publish --room orders:42 --user billing --kind paid '{\"amount\": 12}'\n  \
     millstream publish --room lobby --user alice --cid order-42-paid --json 'once, however often this is run'")]
-pub struct PublishArgs {
+pub(super) struct PublishArgs {
     /// The room.
     #[arg(long)]
     room: String,
@@ -99,9 +99,9 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
     let publish = Publish { room: room.clone(), user: user.clone(), device: device.clone(), mark, envelope };
     let refused = |kind, what: String| Err(Error::new(kind, format!("publish to room {room}: {what}")).into());
     match publisher.publish(publish).await {
-        Published::Accepted { place, duplicate } if args.json => output::json(
-            &json!({ "room": room, "cid": cid, "id": place.id, "seq": place.seq, "duplicate": duplicate }),
-        ),
+        Published::Accepted { place, duplicate } if args.json => {
+            output::json(&json!({ "room": room, "cid": cid, "id": place.id, "seq": place.seq, "duplicate": duplicate }))
+        }
         Published::Accepted { place, duplicate } => {
             let known = if duplicate { " (it was there already)" } else { "" };
             output::line(format!("{} #{}{known}", place.id, place.seq))
@@ -109,7 +109,8 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
         Published::CidConflict => refused(Kind::Invalid, format!("the cid {cid} was used for another message")),
         Published::RoomClosed => refused(Kind::RoomClosed, "the room is closed".to_owned()),
         Published::Unavailable => {
-            let again = format!("the log can't be written now; run it again with --cid {cid}, which makes that harmless");
+            let again =
+                format!("the log can't be written now; run it again with --cid {cid}, which makes that harmless");
             refused(Kind::RedisRefused, again)
         }
     }
@@ -120,7 +121,9 @@ fn body(given: &str, as_text: bool, bytes_max: usize) -> Result<String> {
     let is_json = !as_text && serde_json::from_str::<&serde_json::value::RawValue>(given).is_ok();
     let text = if is_json { given.to_owned() } else { serde_json::Value::from(given).to_string() };
     let checked = check_body(&text, bytes_max);
-    checked.map(std::borrow::Cow::into_owned).map_err(|fault| Error::invalid(format!("accept the body: {}", fault.message)))
+    checked
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|fault| Error::invalid(format!("accept the body: {}", fault.message)))
 }
 
 #[cfg(test)]

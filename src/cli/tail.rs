@@ -34,7 +34,7 @@ const BLOCK: Duration = Duration::from_millis(500);
     millstream tail --room lobby --from -10m\n  \
     millstream tail --json | jq -r 'select(.type == \"message\") | .body'\n\n{}", when::FORMS)
 )]
-pub struct TailArgs {
+pub(super) struct TailArgs {
     /// Only this room.
     #[arg(long)]
     room: Option<String>,

@@ -15,7 +15,7 @@ use crate::service::SettingsArgs;
     millstream token --user alice --rooms 'team:*=rw' --rooms lobby=r\n  \
     TOKEN=$(millstream token --user alice --rooms '*=rw' --ttl 30days)\n  \
     millstream token --user billing --sender-type service --rooms 'orders:*=w'")]
-pub struct TokenArgs {
+pub(super) struct TokenArgs {
     /// Who it is for: its `sub`.
     #[arg(long)]
     user: String,

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_and_named() {
-        for text in ["", "-", "-1", "yesterday", "1-", "-1-2", "1.5", "1969-12-31T00:00:00Z", "2023-13-01", "1h", "+5"] {
+        for text in ["", "-", "-1", "yesterday", "1-", "-1-2", "1.5", "1969-12-31T00:00:00Z", "2023-13-01", "1h", "+5"]
+        {
             let error = When::read(text, NOW).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid);
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");

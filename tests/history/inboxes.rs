@@ -1,10 +1,13 @@
 //! From requests in a stream to answers in inboxes.
 
-use millstream::group::{Delivery, Group, Handler, Lease, Settled, Settler};
-use millstream::model::{Answer, Ask, EdgeNote, EntryId, Request, Requests, Resume, Room, Since};
+use millstream::config::{GroupSettings, Span};
+use millstream::group::{Delivery, Group, Handler, Lease, Runner, Settled, Settler};
+use millstream::model::{Answer, Ask, EdgeNote, EntryId, Partitions, Request, Requests, Resume, Room, Since};
 use millstream::replay::ReplayGroup;
+use millstream::shutdown::Shutdown;
 use millstream::stream::Arg;
 
+use super::support::{eventually, wait_until_eq};
 use super::world::{P, World, short};
 
 impl World {
@@ -87,4 +90,32 @@ async fn old_requests_are_dropped_and_damaged_ones_parked() {
     assert_eq!((settled[0].clone(), settled[2].clone()), ((ids[0], Settled::Done), (ids[2], Settled::Done)));
     assert!(matches!(&settled[1].1, Settled::Park { reason: "corrupt", .. }));
     assert_eq!(world.answers("e").await.iter().map(|(numbers, _)| numbers.clone()).collect::<Vec<_>>(), [vec![2]]);
+}
+
+/// Through the group: asked before the worker came, answered once, and nothing stays behind.
+#[tokio::test]
+async fn a_worker_answers_what_waits_and_leaves_the_stream_empty() {
+    let world = World::new().await;
+    world.messages("a", 3).await;
+    let ask = async |edge: &str, numbers: std::ops::Range<u64>| {
+        let requests = numbers.map(|number| join(number, "a")).collect();
+        world.redis.ask_replay(P, &Requests { edge: edge.into(), requests }).await.unwrap();
+    };
+    ask("e1", 0..3).await;
+    let settings = GroupSettings { lease_interval: Span::millis(100), ..GroupSettings::default() };
+    let shutdown = Shutdown::new();
+    let group = ReplayGroup::new(world.redis.another().await.unwrap(), world.history());
+    let runner = Runner::new(world.redis.clone(), settings, Partitions::new(1).unwrap());
+    let worker = tokio::spawn(runner.run(group, shutdown.clone()));
+    let numbers = async |edge: &str| {
+        let answers = eventually("answers", async || Some(world.answers(edge).await).filter(|a| !a.is_empty())).await;
+        answers.into_iter().flat_map(|(numbers, _)| numbers).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers("e1").await, [0, 1, 2]);
+    ask("e2", 7..9).await;
+    assert_eq!(numbers("e2").await, [7, 8]);
+    let key = world.redis.keys().replay(P);
+    wait_until_eq("the stream is empty", 0, async || world.redis.length(&key).await.unwrap()).await;
+    shutdown.request();
+    worker.await.unwrap().unwrap();
 }

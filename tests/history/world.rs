@@ -12,7 +12,7 @@ use millstream::stream::{Arg, Redis};
 use super::support;
 
 /// The only partition.
-pub const P: PartitionId = PartitionId(0);
+pub(crate) const P: PartitionId = PartitionId(0);
 
 /// As the publish script: number, entry, end of the room. ARGV: room, kind, envelope, how many, ms or `*`.
 const ADD: &str = "
@@ -26,39 +26,39 @@ return {id, redis.call('HGET', KEYS[2], ARGV[1])}";
 
 /// How a join begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Joined {
-    pub resume: Resume,
-    pub reason: Option<ResetReason>,
-    pub since: Cursor,
-    pub head: Cursor,
-    pub page: Page,
+pub(crate) struct Joined {
+    pub(crate) resume: Resume,
+    pub(crate) reason: Option<ResetReason>,
+    pub(crate) since: Cursor,
+    pub(crate) head: Cursor,
+    pub(crate) page: Page,
 }
 
-pub struct World {
-    pub redis: Redis,
-    pub store: Store,
-    pub pool: sqlx::PgPool,
-    pub settings: ReplaySettings,
+pub(crate) struct World {
+    pub(crate) redis: Redis,
+    pub(crate) store: Store,
+    pub(crate) pool: sqlx::PgPool,
+    pub(crate) settings: ReplaySettings,
     owner: Ownership,
     postgres: Option<support::Postgres>,
 }
 
 impl World {
     /// On the servers that the tests share.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = support::Postgres::shared().await.database().await;
         Self::on(&support::Redis::shared().await.url(), database, None).await
     }
 
     /// With a Postgres of its own, which may be stopped.
-    pub async fn with_own_postgres() -> Self {
+    pub(crate) async fn with_own_postgres() -> Self {
         let postgres = support::Postgres::start().await;
         let database = postgres.database().await;
         Self::on(&support::Redis::shared().await.url(), database, Some(postgres)).await
     }
 
     /// With a Redis of its own, whose calls can be counted.
-    pub async fn with_redis(url: &str) -> Self {
+    pub(crate) async fn with_redis(url: &str) -> Self {
         Self::on(url, support::Postgres::shared().await.database().await, None).await
     }
 
@@ -79,20 +79,20 @@ impl World {
         Self { redis, store, pool: database.pool, settings, owner, postgres }
     }
 
-    pub fn stop_postgres(&self) {
+    pub(crate) fn stop_postgres(&self) {
         self.postgres.as_ref().expect("a Postgres of its own").stop();
     }
 
-    pub fn history(&self) -> History {
+    pub(crate) fn history(&self) -> History {
         History::new(self.redis.clone(), Some(self.store.clone()), &self.settings)
     }
 
     /// Adds messages with the same body; the cursor of the last one.
-    pub async fn messages(&self, room: &str, count: u64) -> Cursor {
+    pub(crate) async fn messages(&self, room: &str, count: u64) -> Cursor {
         self.messages_of(room, count, "\"hello\"", "*").await
     }
 
-    pub async fn messages_of(&self, room: &str, count: u64, body: &str, id: &str) -> Cursor {
+    pub(crate) async fn messages_of(&self, room: &str, count: u64, body: &str, id: &str) -> Cursor {
         let item = Item::Message(Message {
             user: "alice",
             device: "phone",
@@ -105,7 +105,7 @@ impl World {
         self.add(room, &item, count, id).await
     }
 
-    pub async fn event(&self, room: &str, event: &str) -> Cursor {
+    pub(crate) async fn event(&self, room: &str, event: &str) -> Cursor {
         self.add(room, &Item::Event(Event { event, user: Some("alice"), data: None }), 1, "*").await
     }
 
@@ -120,36 +120,36 @@ impl World {
     }
 
     /// The log as it stands.
-    pub async fn log(&self) -> Vec<Entry> {
+    pub(crate) async fn log(&self) -> Vec<Entry> {
         let key = self.redis.keys().log(P);
         let raw = self.redis.range(&key, EntryId::ZERO, EntryId::MAX, 1_000_000).await.unwrap();
         raw.into_iter().map(|raw| raw.into_entry().unwrap()).collect()
     }
 
     /// Archives what the log holds up to an id.
-    pub async fn archive_upto(&self, upto: EntryId) {
+    pub(crate) async fn archive_upto(&self, upto: EntryId) {
         let log = self.log().await;
         let batch = Batch::of(log.iter().filter(|entry| entry.id <= upto)).unwrap();
         self.store.commit_batch(&batch, self.owner, upto).await.unwrap();
     }
 
-    pub async fn archive_all(&self) {
+    pub(crate) async fn archive_all(&self) {
         let last = self.log().await.last().unwrap().id;
         self.archive_upto(last).await;
     }
 
     /// Removes the log's entries up to an id.
-    pub async fn trim_upto(&self, id: EntryId) {
+    pub(crate) async fn trim_upto(&self, id: EntryId) {
         let key = self.redis.keys().log(P);
         self.redis.command("XTRIM", vec![key, "MINID".into(), id.next().to_string()]).await.unwrap();
     }
 
-    pub async fn delete(&self, id: EntryId) {
+    pub(crate) async fn delete(&self, id: EntryId) {
         self.redis.command("XDEL", vec![self.redis.keys().log(P), id.to_string()]).await.unwrap();
     }
 
     /// Removes a room's archived messages up to a seq, as retention does with a month.
-    pub async fn drop_archived(&self, room: &str, upto: u64) {
+    pub(crate) async fn drop_archived(&self, room: &str, upto: u64) {
         let delete = "DELETE FROM messages WHERE room = $1 AND seq <= $2";
         sqlx::query(delete).bind(room).bind(i64::try_from(upto).unwrap()).execute(&self.pool).await.unwrap();
         let delete = "DELETE FROM room_events WHERE room = $1 AND seq < $2";
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Loses everything in Redis, and fills it from the archive as the archive worker does.
-    pub async fn wipe_and_restore(&self) {
+    pub(crate) async fn wipe_and_restore(&self) {
         let keys = self.redis.keys();
         let (log, seq, head) = (keys.log(P), keys.seq(P), keys.head(P));
         self.redis.command("DEL", vec![log.clone()]).await.unwrap();
@@ -175,19 +175,19 @@ impl World {
         self.redis.command("XSETID", vec![log, newest.to_string()]).await.unwrap();
     }
 
-    pub async fn ask(&self, room: &str, ask: Ask) -> Answer {
+    pub(crate) async fn ask(&self, room: &str, ask: Ask) -> Answer {
         let asks = [(Room::new(room).unwrap(), ask)];
         self.history().answer(P, &asks).await.unwrap().remove(0)
     }
 
-    pub async fn join(&self, room: &str, since: Since) -> Joined {
+    pub(crate) async fn join(&self, room: &str, since: Since) -> Joined {
         match self.ask(room, Ask::Join(since)).await {
             Answer::Joined { resume, reason, since, head, page } => Joined { resume, reason, since, head, page },
             other => panic!("{other:?}"),
         }
     }
 
-    pub async fn page(&self, room: &str, after: Cursor) -> (Option<(ResetReason, Cursor)>, Page) {
+    pub(crate) async fn page(&self, room: &str, after: Cursor) -> (Option<(ResetReason, Cursor)>, Page) {
         match self.ask(room, Ask::Page(after)).await {
             Answer::Page { reset, page } => (reset, page),
             other => panic!("{other:?}"),
@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Everything from `since` on, page by page, as an edge asks for it; no reset may come.
-    pub async fn read_on(&self, room: &str, since: Since) -> Vec<Entry> {
+    pub(crate) async fn read_on(&self, room: &str, since: Since) -> Vec<Entry> {
         let Joined { since, mut page, .. } = self.join(room, since).await;
         let mut entries = std::mem::take(&mut page.entries);
         for _ in 0..1_000 {
@@ -214,7 +214,7 @@ impl World {
 }
 
 /// Promise 2: numbers go up by one, ids grow.
-pub fn assert_dense(since: Cursor, entries: &[Entry]) {
+pub(crate) fn assert_dense(since: Cursor, entries: &[Entry]) {
     let mut at = since;
     for entry in entries {
         assert!(entry.id > at.id, "{} after {at}", entry.id);
@@ -225,6 +225,6 @@ pub fn assert_dense(since: Cursor, entries: &[Entry]) {
 }
 
 /// `m4` for message 4, `e4` for an event after it.
-pub fn short(entries: &[Entry]) -> Vec<String> {
+pub(crate) fn short(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(|entry| format!("{}{}", entry.kind.letter(), entry.seq)).collect()
 }

@@ -1,5 +1,7 @@
 //! The log and the archive read as one: where delivery begins, what is announced, what is never skipped.
 
+#![expect(clippy::unwrap_used, reason = "tests may fail where they look")]
+
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

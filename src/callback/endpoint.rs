@@ -23,8 +23,7 @@ const NAME_BYTES_MAX: usize = 64;
 pub(super) struct Endpoint {
     /// Its name, a label from a closed set.
     pub(super) name: String,
-    /// Its consumer group, `callback:<name>`.
-    pub(super) group: String,
+    group: String,
     /// Where to post. Never logged: it may hold a secret.
     pub(super) url: Url,
     /// What signs its callbacks.
@@ -63,6 +62,11 @@ impl Endpoint {
             }
         }
         if mistakes.is_empty() { Ok(endpoints) } else { Err(Error::new(Kind::Config, mistakes.join("; "))) }
+    }
+
+    /// Its consumer group, `callback:<name>`.
+    pub(super) fn group(&self) -> &str {
+        &self.group
     }
 
     fn check(section: &CallbackSettings, one: &EndpointSettings) -> Result<Self, Vec<String>> {
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn an_endpoint_takes_the_sections_values_where_it_has_none() {
         let endpoints = checked(vec![named("a", "https://example.org/hook")]).unwrap();
-        assert_eq!(endpoints[0].group, "callback:a");
+        assert_eq!(endpoints[0].group(), "callback:a");
         assert_eq!(endpoints[0].policy.max_retries, 3);
         assert_eq!(endpoints[0].timeout, Duration::from_secs(30));
     }

@@ -96,7 +96,7 @@ impl Group for CallbackGroup {
     type Handler = Lanes;
 
     fn name(&self) -> &str {
-        &self.dispatcher.endpoint.group
+        self.dispatcher.endpoint.group()
     }
 
     async fn start(&self, partition: PartitionId) -> Result<EntryId> {

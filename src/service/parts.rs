@@ -5,9 +5,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::archive;
 use crate::config::{Process, Settings};
-use crate::edge;
 use crate::error::{Error, Result};
 use crate::group::Runner;
 use crate::history::History;
@@ -17,6 +15,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::stream::Redis;
 use crate::telemetry::{CHECK_INTERVAL, Part, Readiness};
+use crate::{archive, callback, edge};
 
 /// What a process works with.
 pub(super) struct Given {
@@ -45,7 +44,8 @@ pub(super) async fn run(process: Process, given: Given) -> Result<()> {
         Process::Edge => run_edge(given).await,
         Process::Archive => run_archive(given).await,
         Process::Replay => run_replay(given).await,
-        Process::Api | Process::Callback | Process::Tool => {
+        Process::Callback => run_callback(given).await,
+        Process::Api | Process::Tool => {
             Err(Error::internal(format!("run the {process} process: this build doesn't have it yet")))
         }
     }
@@ -77,6 +77,12 @@ async fn run_replay(given: Given) -> Result<()> {
         .readiness(readiness.check("redis"))
         .run(ReplayGroup::new(redis, history), shutdown)
         .await
+}
+
+async fn run_callback(given: Given) -> Result<()> {
+    let Given { settings, redis, readiness, shutdown, .. } = given;
+    let partitions = Partitions::new(settings.redis.partitions)?;
+    callback::run(&settings, redis, partitions, shutdown, &readiness).await
 }
 
 async fn ping(store: Store, part: Part, shutdown: Shutdown) {

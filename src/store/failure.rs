@@ -1,6 +1,7 @@
 //! What an error of Postgres or of the connection means. The only place that reads SQLSTATE.
 
 use crate::error::{Error, Kind};
+use crate::telemetry::names;
 
 /// The error of Millstream for `error`, which happened while `doing`.
 pub(super) fn failed(doing: &str, error: sqlx::Error) -> Error {
@@ -16,6 +17,7 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> Error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Kind::Corrupt,
         _ => Kind::PostgresRejected,
     };
+    metrics::counter!(names::POSTGRES_ERRORS, "kind" => format!("{kind:?}")).increment(1);
     Error::new(kind, doing.to_owned()).caused_by(error)
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::page::Bounds;
@@ -17,15 +18,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long the archive isn't asked after it failed: else every batch would wait for it.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Questions at the same time, over all partitions: as many as a process has connections by default.
+/// The others wait here, where waiting is not taken for an archive that doesn't answer.
+const QUESTIONS_MAX: usize = 8;
+
 /// The archive, if there is one.
 pub(super) struct Archive {
     store: Option<Store>,
+    turns: Semaphore,
     paused_until: Mutex<Option<Instant>>,
 }
 
 impl Archive {
     pub(super) fn new(store: Option<Store>) -> Self {
-        Self { store, paused_until: Mutex::new(None) }
+        Self { store, turns: Semaphore::new(QUESTIONS_MAX), paused_until: Mutex::new(None) }
     }
 
     /// Up to where it is complete in a partition.
@@ -71,6 +77,9 @@ impl Archive {
     }
 
     async fn within<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let _turn = self.turns.acquire().await;
+        // It may have failed while we waited for our turn.
+        self.store()?;
         let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
         let answer = answer.unwrap_or_else(|_| Err(unavailable("no answer in time")));
         if let Err(error) = &answer {

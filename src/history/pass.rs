@@ -183,8 +183,8 @@ impl<'a> Pass<'a> {
                     reading.found = Some(window.beyond(&reading.room, seek, reading.head));
                 }
                 (Checkpoint::At(id), Some(false)) if window.low() <= id => {
+                    // Its messages are all here; events before them may be archived.
                     reading.found = Some(window.first(&reading.room, seek, reading.head));
-                    reading.whole_in_window = true;
                 }
                 (Checkpoint::Away, _) if seek == Seek::Oldest && window.shows_first_message(&reading.room) => {
                     reading.found = Some(Found::at(Cursor::START));
@@ -197,27 +197,27 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn serve_from_window(&mut self, readings: &mut [Reading]) {
+    fn serve_from_window(&self, readings: &mut [Reading]) {
         let Some(window) = &self.window else { return };
         for reading in readings {
             let Some(after) = reading.pending_from().map(|cursor| cursor.id) else { continue };
-            if !self.is_in_window(reading, after) {
-                continue;
+            if self.is_in_window(reading, after) {
+                let first = window.entries(&reading.room, after).next().filter(|_| reading.whole_in_window);
+                self.take_from(window, reading, after);
+                reading.log_from = first.map(|entry| entry.id.previous().max(after)).or(reading.log_from);
             }
-            let room = reading.room.clone();
-            reading.log_from = Some(after);
-            if reading.whole_in_window {
-                let first = window.entries(&room, after).next();
-                reading.log_from =
-                    first.map(|entry| entry.id.previous()).filter(|before| *before > after).or(Some(after));
-            }
-            let draft = reading.draft(self.cost.page);
-            for entry in window.entries(&room, after) {
-                draft.take(entry);
-            }
-            let closed = draft.is_closed();
-            reading.reach = Some(if closed { Reach::Part(window.high()) } else { Reach::End(window.high()) });
         }
+    }
+
+    fn take_from(&self, window: &Window, reading: &mut Reading, after: EntryId) {
+        let room = reading.room.clone();
+        let draft = reading.draft(self.cost.page);
+        for entry in window.entries(&room, after) {
+            draft.take(entry);
+        }
+        let high = window.high();
+        let reach = if draft.is_closed() { Reach::Part(high) } else { Reach::End(high) };
+        (reading.log_from, reading.reach) = (Some(after), Some(reach));
     }
 
     async fn read_archive(&mut self, readings: &mut [Reading]) {
@@ -270,7 +270,13 @@ impl<'a> Pass<'a> {
             if reading.position < reading.head.id {
                 reading.log_from = Some(reading.position);
             }
-            open.push(reading);
+            match &self.window {
+                // Those who looked back have read already what follows the archive.
+                Some(window) if reading.archive_asked && window.low() <= reading.position => {
+                    self.take_from(window, reading, reading.position);
+                }
+                _ => open.push(reading),
+            }
         }
         let looked_back = self.window.as_ref().map_or(0, Window::scanned);
         if open.is_empty() {

@@ -186,3 +186,23 @@ async fn a_stretch_gives_each_entry_once() {
         }
     }
 }
+
+/// Events were archived, the first message wasn't yet: the room begins with the events all the same.
+#[tokio::test]
+async fn a_room_whose_first_message_is_not_archived_begins_with_its_events() {
+    let mut world = World::new().await;
+    world.settings.scan_entries = 10_000;
+    world.event("a", "room_created").await;
+    world.event("a", "user_joined").await;
+    world.messages("b", 2_500).await;
+    world.archive_all().await;
+    world.messages("a", 2).await;
+    world.messages("b", 10).await;
+    for since in [Since::Start, Since::Last(5), Since::Seq(0)] {
+        let joined = world.join("a", since).await;
+        assert_eq!((joined.resume, joined.since), (Resume::Fresh, Cursor::START), "{since:?}");
+        assert_eq!(short(&joined.page.entries), ["e0", "e0", "m1", "m2"], "{since:?}");
+        assert!(!joined.page.more);
+    }
+    assert_eq!(short(&world.join("a", Since::Last(1)).await.page.entries), ["m2"]);
+}

@@ -8,20 +8,26 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::gauge;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::writer::{Shared, Token};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::group::Lease;
+use crate::group::{Lease, position};
 use crate::model::{EntryId, PartitionId, Partitions};
 use crate::presence;
 use crate::store::{ARCHIVE, Range};
 use crate::stream::{Owed, Positions};
+use crate::telemetry::names;
 
 /// How often it looks after the partition.
 const TURN: Duration = Duration::from_secs(1);
+/// How often it is measured how far the archive is behind.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
+/// Entries that are counted for that at most: their payloads travel.
+const MEASURED_MAX: u64 = 10_000;
 /// Entries of one copy to a group that is owed them.
 const OWED_PER_STEP: u32 = 500;
 /// Entries that may wait in a redeliver stream before no more are copied into it.
@@ -39,6 +45,7 @@ pub(super) struct Caretaker {
 struct Memory {
     /// Checkpoints as they are in Postgres.
     saved: HashMap<String, EntryId>,
+    next_measure: Instant,
     next_trim: Instant,
     /// Chores whose last turn failed: each is logged when that begins and when it is over.
     failing: HashMap<&'static str, u32>,
@@ -48,7 +55,8 @@ impl Caretaker {
     /// Looks after the partition until the lease is lost. Dropping it loses nothing.
     pub(super) async fn run(self) {
         let partition = self.lease.partition;
-        let mut memory = Memory { saved: HashMap::new(), next_trim: Instant::now(), failing: HashMap::new() };
+        let now = Instant::now();
+        let mut memory = Memory { saved: HashMap::new(), next_measure: now, next_trim: now, failing: HashMap::new() };
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let _lag = ForgetLag(&self.shared, partition);
@@ -79,8 +87,11 @@ impl Caretaker {
             }
             Err(error) => memory.report("look after", p, Err(error)),
         }
-        let measured = self.measure().await;
-        memory.report("measure the lag", p, measured);
+        if memory.next_measure <= Instant::now() {
+            memory.next_measure = Instant::now() + MEASURE_INTERVAL;
+            let measured = self.measure().await;
+            memory.report("measure the lag", p, measured);
+        }
         if memory.next_trim <= Instant::now() {
             memory.next_trim = Instant::now() + *self.settings.retention.interval;
             let trimmed = self.trim().await;
@@ -182,21 +193,17 @@ impl Caretaker {
         Ok(())
     }
 
-    /// Entries that the log holds and the archive has not settled.
+    /// Entries that the log holds, and those of them that the archive has not settled.
     async fn measure(&self) -> Result<()> {
         let p = self.lease.partition;
-        let log = self.shared.redis.keys().log(p);
-        let Some(group) = self.shared.redis.group(&log, ARCHIVE).await? else { return Ok(()) };
-        let unread = match group.lag {
-            Some(lag) => lag,
-            // Redis doesn't know after a trim, and 6.2 never does: then as far as a warning needs it.
-            None => {
-                let limit = self.settings.archive.warn_pending + 1;
-                let after = group.last_delivered.next();
-                self.shared.redis.count_range(&log, after, EntryId::MAX, limit).await?.entries
-            }
-        };
-        self.shared.summary.lag(p, Some(group.pending + unread));
+        let (redis, log) = (&self.shared.redis, self.shared.redis.keys().log(p));
+        let held = redis.length(&log).await?;
+        gauge!(names::LOG_ENTRIES, "partition" => p.to_string()).set(held as f64);
+        // Counted as far as a warning needs it.
+        let counted = self.settings.archive.warn_pending.saturating_add(1).min(MEASURED_MAX);
+        if let Some(position) = position(redis, ARCHIVE, p, &log, counted).await? {
+            self.shared.summary.lag(p, Some(position.lag.entries));
+        }
         Ok(())
     }
 }
@@ -226,5 +233,6 @@ struct ForgetLag<'a>(&'a Shared, PartitionId);
 impl Drop for ForgetLag<'_> {
     fn drop(&mut self) {
         self.0.summary.lag(self.1, None);
+        gauge!(names::LOG_ENTRIES, "partition" => self.1.to_string()).set(0.0);
     }
 }

@@ -10,16 +10,21 @@
 mod args;
 mod folder;
 mod postgres;
+mod profile;
 mod programs;
 mod redis;
+mod run;
+mod screen;
 mod server;
 mod servers;
+mod services;
 
 use std::path::Path;
 
 use crate::error::{Error, Kind};
 
 pub use args::DevArgs;
+pub use run::run;
 
 /// A file or folder that can't be used.
 fn unusable(path: &Path, error: std::io::Error) -> Error {

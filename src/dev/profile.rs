@@ -106,8 +106,7 @@ fn callback_secret(folder: &Folder) -> Result<String> {
 /// A token of `user`, who may read and write everywhere; nothing if tokens are made elsewhere.
 pub(super) fn token(settings: &Settings, user: &str) -> Option<String> {
     let grants = vec![Grant::new("*", "rw")];
-    let token =
-        Mint { user: UserId::new(user).ok()?, sender_type: SenderType::User, grants, ttl: TOKEN_TTL };
+    let token = Mint { user: UserId::new(user).ok()?, sender_type: SenderType::User, grants, ttl: TOKEN_TTL };
     mint(&settings.auth, &token).ok()
 }
 

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::ending::Outcome;
+use crate::dev;
 use crate::service::SettingsArgs;
 
 /// Live messages that do not get lost.
@@ -43,6 +44,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
+    Dev(dev::DevArgs),
     Init(init::InitArgs),
     Token(token::TokenArgs),
     #[command(subcommand)]
@@ -68,6 +70,7 @@ pub async fn run() -> ExitCode {
 impl Command {
     async fn run(self, flags: &SettingsArgs) -> Outcome {
         match self {
+            Self::Dev(args) => Ok(dev::run(&args, flags).await?),
             Self::Init(args) => init::run(args, flags).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),

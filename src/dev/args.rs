@@ -16,9 +16,6 @@ pub struct DevArgs {
     /// Where the data, the secret and the keys are kept.
     #[arg(long, value_name = "DIR", default_value = ".millstream")]
     pub data_dir: PathBuf,
-    /// Settings; what isn't set there has the defaults of development.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Address of the WebSocket [default: 127.0.0.1:7400].
     #[arg(long, value_name = "ADDR")]
     pub edge_listen: Option<String>,

@@ -1,12 +1,12 @@
 //! The settings of development: what isn't set is chosen for trying things out.
 
-use crate::auth::{Grant, Mint, mint};
-use crate::config::{EndpointKind, EndpointSettings, LoadOptions, Loaded, Process, Secret, Settings, Source, Span};
-use crate::error::Result;
-use crate::model::{SenderType, UserId};
-
 use super::DevArgs;
 use super::folder::Folder;
+use crate::auth::{Grant, Mint, mint};
+use crate::config::{EndpointKind, EndpointSettings, Loaded, Process, Secret, Settings, Source, Span};
+use crate::error::Result;
+use crate::model::{SenderType, UserId};
+use crate::service::SettingsArgs;
 
 /// How long the printed token is valid: longer than anybody tries things out.
 const TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
@@ -19,16 +19,18 @@ pub(super) const CONFIG_FILE: &str = "dev.toml";
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) with everything that is wrong with them.
-pub(super) fn settings(args: &DevArgs, folder: &Folder) -> Result<Profile> {
-    let mut options = LoadOptions::new(Process::Tool).with_environment();
+pub(super) fn settings(args: &DevArgs, flags: &SettingsArgs, folder: &Folder) -> Result<Profile> {
+    let mut options = flags.options(Process::Tool);
     options.environment.retain(|(name, _)| !NOT_OURS.contains(&name.as_str()));
-    options.file.clone_from(&args.config);
-    options.set = given(args);
-    let loaded = Settings::load(&options)?;
+    options.set.extend(given(args));
+    let mut loaded = Settings::load(&options)?;
     let mut settings = loaded.settings.clone();
     let unset = |key: &str| matches!(loaded.sources.get(key), None | Some(Source::Default));
     if unset("edge.listen") {
         settings.edge.listen = "127.0.0.1:7400".into();
+    }
+    if unset("metrics.listen") {
+        settings.metrics.listen = format!("127.0.0.1:{}", folder.port("metrics")?);
     }
     if unset("edge.allowed_origins") {
         settings.edge.allowed_origins = vec!["*".into()];
@@ -57,6 +59,8 @@ pub(super) fn settings(args: &DevArgs, folder: &Folder) -> Result<Profile> {
     }
     let redis_url = (!unset("redis.url")).then(|| settings.redis.url.expose().to_owned());
     let database_url = (!unset("database.url")).then(|| settings.database.url.expose().to_owned());
+    // What prepares the process reads it there.
+    loaded.settings.log.clone_from(&settings.log);
     Ok(Profile { settings, redis_url, database_url, loaded })
 }
 
@@ -143,11 +147,11 @@ pub(super) fn write_config(folder: &Folder, settings: &Settings) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LoadOptions;
 
     fn args(dir: &std::path::Path) -> DevArgs {
         DevArgs {
             data_dir: dir.to_owned(),
-            config: None,
             edge_listen: Some("127.0.0.1:0".into()),
             api_listen: None,
             redis_url: None,
@@ -160,7 +164,7 @@ mod tests {
     fn what_is_not_set_is_chosen_and_the_command_line_can_read_it_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
-        let profile = settings(&args(dir.path()), &folder).unwrap();
+        let profile = settings(&args(dir.path()), &SettingsArgs::default(), &folder).unwrap();
         assert_eq!((profile.redis_url, profile.database_url), (None, Some("postgres://p/d".into())));
         let mut chosen = profile.settings;
         assert_eq!(chosen.edge.allowed_origins, ["*"]);

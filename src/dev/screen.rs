@@ -11,14 +11,16 @@ use crate::config::Settings;
 /// Who the printed token is for.
 const USER: &str = "alice";
 
-/// The first screen. `edge` and `api` are the addresses that are served.
-pub(super) fn text(folder: &Folder, settings: &Settings, servers: &Servers, edge: &str, api: &str) -> String {
+/// The first screen. The settings hold the addresses that are served.
+pub(super) fn text(folder: &Folder, settings: &Settings, servers: &Servers) -> String {
+    let (edge, api) = (&settings.edge.listen, &settings.api.listen);
     let (program, folder) = (program(), shown(folder.path()));
     let config = format!("--config {folder}/{CONFIG_FILE}");
     let mut out = String::from("\nMillstream is running.\n\n");
     let mut line = |text: String| writeln!(out, "{text}").expect("a string takes everything");
     line(format!("  WebSocket   ws://{edge}/v1/connect"));
     line(format!("  HTTP API    http://{api}   (key: {folder}/api-key)"));
+    line(format!("  Metrics     http://{}/metrics", settings.metrics.listen));
     let whose = |own| if own { "its own" } else { "the one that was given" };
     line(format!("  Redis       {}, redis-cli -u \"$(cat {folder}/redis.url)\"", whose(servers.own_redis())));
     line(format!("  Postgres    {}, psql \"$(cat {folder}/postgres.url)\"", whose(servers.own_postgres())));

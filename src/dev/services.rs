@@ -1,94 +1,99 @@
-//! All services of Millstream as tasks of this process.
+//! All processes of Millstream as tasks of this one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{Process, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::model::Partitions;
+use crate::service::Service;
 use crate::shutdown::{Deadline, Shutdown};
-use crate::store::Store;
-use crate::stream::Redis;
-use crate::telemetry::Readiness;
-use crate::{archive, callback, edge, replay};
+use crate::telemetry::Metrics;
 
-/// How long all services together may take until they are ready: the first start runs migrations.
+/// All of them, in the order in which their being ready is waited for: the archive worker makes the
+/// partitions that the edge needs.
+const ALL: [Process; 5] = [Process::Archive, Process::Replay, Process::Callback, Process::Api, Process::Edge];
+/// How long all together may take until they are ready: the first start runs migrations.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Over what a process takes to give up by itself.
+const STOP_SLACK: Duration = Duration::from_secs(1);
 
-/// The running services.
+/// The running processes.
 pub(super) struct Services {
-    tasks: JoinSet<(&'static str, Result<()>)>,
-    readiness: Vec<(&'static str, Readiness)>,
+    tasks: JoinSet<(Process, Result<()>)>,
+    starting: Vec<(Process, oneshot::Receiver<SocketAddr>)>,
     shutdown: Shutdown,
 }
 
+/// Where others find what runs here.
+pub(super) struct Addresses {
+    /// The WebSocket.
+    pub(super) edge: SocketAddr,
+    /// Management HTTP.
+    pub(super) api: SocketAddr,
+}
+
 impl Services {
-    /// Starts all of them, the edge on `listener`. Each has connections of its own, as a process would.
-    ///
-    /// # Errors
-    /// If a server can't be reached or a setting can't be used.
-    pub(super) async fn start(settings: &Settings, listener: TcpListener) -> Result<Self> {
-        let settings = Arc::new(settings.clone());
-        let partitions = Partitions::new(settings.redis.partitions)?;
-        let mut services = Self { tasks: JoinSet::new(), readiness: Vec::new(), shutdown: Shutdown::new() };
-        let redis = async || Redis::connect(&settings.redis).await;
-        let store = Store::connect(&settings.database)?;
-
-        let (own, theirs, redis_of_archive) = (settings.clone(), store.clone(), redis().await?);
-        services.run("archive", |readiness, shutdown| async move {
-            archive::run(&own, redis_of_archive, theirs, partitions, shutdown, &readiness).await
-        });
-        let (own, redis_of_replay) = (settings.clone(), redis().await?);
-        services.run("replay", |readiness, shutdown| async move {
-            replay::run(&own, redis_of_replay, store, partitions, shutdown, &readiness).await
-        });
-        let (own, redis_of_callback) = (settings.clone(), redis().await?);
-        services.run("callback", |readiness, shutdown| async move {
-            callback::run(&own, redis_of_callback, partitions, shutdown, &readiness).await
-        });
-        let redis_of_edge = redis().await?;
-        services.run("edge", |readiness, shutdown| async move {
-            edge::run(settings, redis_of_edge, listener, readiness, shutdown).await
-        });
-        Ok(services)
+    /// Starts all of them.
+    pub(super) fn start(settings: &Settings, metrics: Metrics) -> Self {
+        let (mut tasks, mut starting, shutdown) = (JoinSet::new(), Vec::new(), Shutdown::new());
+        let metrics = Arc::new(metrics);
+        for process in ALL {
+            let mut settings = settings.clone();
+            if process != Process::Edge {
+                // One recorder serves all of them; the edge's listener shows it.
+                settings.metrics.listen = "127.0.0.1:0".into();
+            }
+            let (settings, metrics, shutdown) = (Arc::new(settings), metrics.clone(), shutdown.part());
+            let service = Service { process, settings, metrics, shutdown };
+            let (say, heard) = oneshot::channel();
+            starting.push((process, heard));
+            // Nobody may wait for it any more.
+            tasks.spawn(async move { (process, service.run(|address| drop(say.send(address))).await) });
+        }
+        Self { tasks, starting, shutdown }
     }
 
-    fn run<F>(&mut self, name: &'static str, service: impl FnOnce(Readiness, Shutdown) -> F)
-    where
-        F: Future<Output = Result<()>> + Send + 'static,
-    {
-        let readiness = Readiness::default();
-        let running = service(readiness.clone(), self.shutdown.part());
-        self.readiness.push((name, readiness));
-        self.tasks.spawn(async move { (name, running.await) });
-    }
-
-    /// Waits until all are ready. May be dropped at any time.
+    /// Waits until all are ready. May be dropped at any time, and is not called again.
     ///
     /// # Errors
-    /// With what keeps them from being ready after [`READY_TIMEOUT`].
-    pub(super) async fn ready(&self) -> Result<()> {
-        let begin = Instant::now();
-        for (name, readiness) in &self.readiness {
-            let left = READY_TIMEOUT.saturating_sub(begin.elapsed());
-            if tokio::time::timeout(left, readiness.ready()).await.is_err() {
-                let why = readiness.report().failures();
-                return Err(Error::new(Kind::Config, format!("wait until {name} is ready: {why}")));
+    /// With the first that ended instead, or what is not ready in time.
+    pub(super) async fn ready(&mut self) -> Result<Addresses> {
+        let deadline = Deadline::after(READY_TIMEOUT);
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut addresses = Addresses { edge: local, api: local };
+        for (process, mut heard) in std::mem::take(&mut self.starting) {
+            let address = tokio::select! {
+                address = deadline.within(&mut heard) => address,
+                error = self.ended() => return Err(error),
+            };
+            match (process, address) {
+                (Process::Edge, Some(Ok(address))) => addresses.edge = address,
+                (Process::Api, Some(Ok(address))) => addresses.api = address,
+                (_, Some(Ok(_))) => {}
+                // It has ended, and its task says why.
+                (_, Some(Err(_))) => return Err(self.ended().await),
+                (_, None) => {
+                    let what = format!(
+                        "wait until {process} is ready: not within {READY_TIMEOUT:?}; --set log.level=info tells more"
+                    );
+                    return Err(Error::new(Kind::Config, what));
+                }
             }
         }
-        Ok(())
+        Ok(addresses)
     }
 
     /// Waits until one ends, which it shouldn't before [`Services::stop`]. May be dropped at any time.
     pub(super) async fn ended(&mut self) -> Error {
         match self.tasks.join_next().await {
-            Some(Ok((name, Err(error)))) => error.context(&format!("run {name}")),
-            Some(Ok((name, Ok(())))) => Error::internal(format!("run {name}: it ended by itself")),
-            Some(Err(panic)) => Error::internal("run a service").caused_by(panic),
+            Some(Ok((process, Err(error)))) => error.context(&format!("run {process}")),
+            Some(Ok((process, Ok(())))) => Error::internal(format!("run {process}: it ended by itself")),
+            Some(Err(panic)) => Error::internal("run a process").caused_by(panic),
             None => std::future::pending().await,
         }
     }
@@ -97,16 +102,16 @@ impl Services {
     /// loses nothing: it is in the log.
     pub(super) async fn stop(mut self, grace: Duration) {
         self.shutdown.request();
-        let deadline = Deadline::after(grace);
+        let deadline = Deadline::after(grace + STOP_SLACK);
         while let Some(Some(ended)) = deadline.within(self.tasks.join_next()).await {
             match ended {
-                Ok((name, Ok(()))) => info!("stopped {name}"),
-                Ok((name, Err(error))) => warn!(%error, "{name} ended badly"),
-                Err(error) => warn!(%error, "a service panicked while it stopped"),
+                Ok((process, Ok(()))) => info!("stopped {process}"),
+                Ok((process, Err(error))) => warn!("{process} ended badly: failed to {error}"),
+                Err(panic) => warn!("a process panicked while it stopped: {panic}"),
             }
         }
         if !self.tasks.is_empty() {
-            warn!("{} services did not stop within {grace:?} and are dropped", self.tasks.len());
+            warn!("{} processes did not stop within {grace:?} and are dropped", self.tasks.len());
         }
     }
 }

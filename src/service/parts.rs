@@ -15,7 +15,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::stream::Redis;
 use crate::telemetry::{CHECK_INTERVAL, Part, Readiness};
-use crate::{archive, callback, edge};
+use crate::{api, archive, callback, edge};
 
 /// What a process works with.
 pub(super) struct Given {
@@ -31,9 +31,8 @@ pub(super) struct Given {
 pub(super) fn names(process: Process) -> &'static [&'static str] {
     match process {
         Process::Edge => &["listener", "log", "redis"],
-        Process::Archive | Process::Replay => &["postgres", "redis"],
+        Process::Archive | Process::Replay | Process::Api => &["postgres", "redis"],
         Process::Callback => &["callback"],
-        Process::Api => &["listener"],
         Process::Tool => &[],
     }
 }
@@ -45,9 +44,8 @@ pub(super) async fn run(process: Process, given: Given) -> Result<()> {
         Process::Archive => run_archive(given).await,
         Process::Replay => run_replay(given).await,
         Process::Callback => run_callback(given).await,
-        Process::Api | Process::Tool => {
-            Err(Error::internal(format!("run the {process} process: this build doesn't have it yet")))
-        }
+        Process::Api => run_api(given).await,
+        Process::Tool => Err(Error::internal("run the command line as a process: it is none")),
     }
 }
 
@@ -55,6 +53,13 @@ async fn run_edge(given: Given) -> Result<()> {
     let Given { settings, redis, main, readiness, shutdown } = given;
     let listener = main.ok_or_else(|| Error::internal("run the edge: it has no listener"))?;
     edge::run(settings, redis, listener, readiness, shutdown).await
+}
+
+async fn run_api(given: Given) -> Result<()> {
+    let Given { settings, redis, main, readiness, shutdown } = given;
+    let listener = main.ok_or_else(|| Error::internal("run the API: it has no listener"))?;
+    let store = Store::connect(&settings.database)?;
+    api::run(settings, redis, store, listener, readiness, shutdown).await
 }
 
 async fn run_archive(given: Given) -> Result<()> {

@@ -21,9 +21,7 @@ async fn each_mistake_has_its_code_and_harms_nobody() {
     for format in [Format::Json, Format::MsgPack] {
         let mut client = Client::hello_at(stack.addr("edge"), format, &granted, "d").await;
         client.join("team:a", json!("now")).await;
-        let send = |room: &str, cid: &str, body: Value| {
-            json!({ "type": "send", "ref": cid.chars().take(9).collect::<String>(), "room": room, "cid": cid, "body": body })
-        };
+        let send = |room: &str, cid: &str, body: Value| json!({ "type": "send", "ref": cid.chars().take(9).collect::<String>(), "room": room, "cid": cid, "body": body });
         let long = "x".repeat(40_000);
         let cases = [
             ("unknown_type", json!({ "type": "dance", "ref": 1 })),

@@ -1,4 +1,4 @@
-//! The one request that tests make themselves.
+//! The requests that tests make themselves.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -7,8 +7,23 @@ use super::DEADLINE;
 
 /// `GET path` at `addr` with these headers: status and body; status 0 if nobody answers.
 pub async fn get(addr: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{more}\r\n");
+    request(addr, "GET", path, headers, "").await
+}
+
+/// `POST path` at `addr` with these headers and this JSON: status and body; status 0 if nobody answers.
+pub async fn post(addr: &str, path: &str, headers: &[(&str, &str)], json: &str) -> (u16, String) {
+    request(addr, "POST", path, headers, json).await
+}
+
+async fn request(addr: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let mut more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    if !body.is_empty() {
+        more.push_str("content-type: application/json\r\n");
+    }
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n{body}"
+    );
     let answered = tokio::time::timeout(DEADLINE, async {
         let mut stream = TcpStream::connect(addr).await.ok()?;
         stream.write_all(request.as_bytes()).await.ok()?;

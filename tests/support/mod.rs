@@ -37,7 +37,7 @@ use serde_json::{Value, json};
 #[allow(unused_imports, reason = "each test program uses a part of the support")]
 pub use self::{
     client::{Came, Client, Format, HandshakeRefused},
-    http::get,
+    http::{get, post},
     postgres::{Database, Postgres},
     process::Process,
     proxy::{Mode, Proxy},

@@ -208,6 +208,13 @@ impl Stack {
         &self.running(name).metrics
     }
 
+    /// The value of a metric of a process, with its labels as Prometheus writes them; 0 if it isn't there.
+    pub async fn metric(&self, name: &str, metric: &str) -> f64 {
+        let (_, text) = super::get(self.metrics_addr(name), "/metrics", &[]).await;
+        let line = text.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse().ok());
+        line.unwrap_or(0.0)
+    }
+
     /// The processes' settings, for a program that is started beside them.
     pub fn env(&self) -> &[(String, String)] {
         &self.env

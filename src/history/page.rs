@@ -178,3 +178,62 @@ impl MaxId for Cursor {
         Cursor::new(self.id.max(id), self.seq)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::Room;
+
+    const PAGE: Bounds = Bounds { entries: 4, bytes: 100 };
+
+    fn entry(kind: EntryKind, id: u64, seq: u64) -> Entry {
+        let envelope = Bytes::from_static(&[0; 10]);
+        Entry { id: EntryId::new(id, 0), room: Room::new("a").unwrap(), seq, kind, envelope }
+    }
+
+    fn filled(keep: Keep, last_seq: u64, entries: &str) -> Draft {
+        let mut draft = Draft::new(Cursor::START, last_seq, keep, PAGE);
+        for (entry_text, id) in entries.split(' ').zip(1..) {
+            let kind = if entry_text.starts_with('m') { EntryKind::Message } else { EntryKind::Event };
+            draft.take(&entry(kind, id, entry_text[1..].parse().unwrap()));
+        }
+        draft
+    }
+
+    fn held(draft: &Draft) -> String {
+        let short: Vec<String> = draft.entries.iter().map(|e| format!("{}{}", e.kind.letter(), e.seq)).collect();
+        short.join(" ")
+    }
+
+    #[test]
+    fn a_page_ends_where_it_is_full_or_has_a_hole() {
+        for (entries, wanted) in
+            [("m1 e1 m2 e2 m3", "m1 e1 m2 e2"), ("m1 m3 m4", "m1"), ("m1 e2 m3", "m1"), ("e0 m1 m2", "e0 m1 m2")]
+        {
+            let draft = filled(Keep::Oldest, u64::MAX, entries);
+            assert_eq!(held(&draft), wanted);
+            assert_eq!(draft.is_closed(), wanted != entries, "{entries}");
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_events_make_room_first() {
+        assert_eq!(held(&filled(Keep::Newest, 9, "m1 e1 e1 e1 m2 m3")), "m1 e1 m2 m3");
+        assert_eq!(held(&filled(Keep::Newest, 9, "m1 m2 m3 m4 m5 m6")), "m3 m4 m5 m6");
+        assert_eq!(held(&filled(Keep::Newest, 9, "m1 m2 m5 m6")), "m5 m6");
+        assert_eq!(held(&filled(Keep::Newest, 2, "m1 e1 m2 e2 m3")), "m1 e1 m2 e2");
+    }
+
+    /// Messages that the room counts and nobody found keep the page open before them.
+    #[test]
+    fn a_page_that_lacks_the_rooms_end_is_not_the_last() {
+        let page = |head: u64| {
+            let draft = filled(Keep::Oldest, u64::MAX, "m1 m2");
+            draft.into_page(Cursor::START, Reach::End(EntryId::new(9, 0)), Cursor::new(EntryId::new(8, 0), head))
+        };
+        assert_eq!((page(2).more, page(2).upto), (false, Cursor::new(EntryId::new(9, 0), 2)));
+        assert_eq!((page(3).more, page(3).upto), (true, Cursor::new(EntryId::new(2, 0), 2)));
+    }
+}

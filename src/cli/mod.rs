@@ -17,6 +17,7 @@ mod init;
 mod item;
 mod output;
 mod publish;
+mod replay;
 mod settings;
 mod tail;
 mod token;
@@ -55,6 +56,7 @@ enum Command {
     Flush(flush::FlushArgs),
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    Replay(replay::ReplayArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -79,6 +81,7 @@ impl Command {
             Self::Groups(args) => groups::run(args, flags).await,
             Self::Flush(args) => flush::run(args, flags).await,
             Self::Dead(command) => dead::run(command, flags).await,
+            Self::Replay(args) => replay::run(args, flags).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

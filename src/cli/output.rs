@@ -21,6 +21,23 @@ pub(super) fn line(text: impl AsRef<[u8]>) -> Outcome {
     written.map_err(closed)
 }
 
+/// Many lines for standard output: written when enough of them are there, and at the end.
+pub(super) struct Lines(io::BufWriter<io::Stdout>);
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self(io::BufWriter::with_capacity(64 << 10, io::stdout()))
+    }
+
+    pub(super) fn add(&mut self, text: &[u8]) -> Outcome {
+        self.0.write_all(text).and_then(|()| self.0.write_all(b"\n")).map_err(closed)
+    }
+
+    pub(super) fn finish(mut self) -> Outcome {
+        self.0.flush().map_err(closed)
+    }
+}
+
 /// Writes a value as one line of JSON.
 pub(super) fn json(value: &impl Serialize) -> Outcome {
     line(serde_json::to_vec(value).map_err(|e| Error::internal("write JSON").caused_by(e))?)

@@ -35,6 +35,20 @@ const OF_PARTITION: &str = concat!(
     " ORDER BY ms, n LIMIT $5)) AS both_kinds ORDER BY ms, n LIMIT $5",
 );
 
+const COUNT_OF_ROOM: &str = concat!(
+    "SELECT (SELECT count(*) FROM messages WHERE room = $5",
+    " AND ms BETWEEN $1 AND $3 AND (ms, n) > ($1, $2) AND (ms, n) <= ($3, $4))",
+    " + (SELECT count(*) FROM room_events WHERE room = $5",
+    " AND ms BETWEEN $1 AND $3 AND (ms, n) > ($1, $2) AND (ms, n) <= ($3, $4))",
+);
+
+const COUNT_OF_PARTITION: &str = concat!(
+    "SELECT (SELECT count(*) FROM messages WHERE slot % $5 = $6",
+    " AND ms BETWEEN $1 AND $3 AND (ms, n) > ($1, $2) AND (ms, n) <= ($3, $4))",
+    " + (SELECT count(*) FROM room_events WHERE slot % $5 = $6",
+    " AND ms BETWEEN $1 AND $3 AND (ms, n) > ($1, $2) AND (ms, n) <= ($3, $4))",
+);
+
 impl Store {
     /// Entries with `after < id ≤ upto` of a room or a partition, oldest first, `limit` at most.
     /// Fewer than `limit` means that the range has ended.
@@ -48,6 +62,27 @@ impl Store {
                 self.range_of_partition(*partitions, *partition, after, upto, limit).await
             }
         }
+    }
+
+    /// How many entries with `after < id ≤ upto` a room or a partition has.
+    ///
+    /// # Errors
+    /// As Postgres answers.
+    pub async fn count_range(&self, range: &Range, after: EntryId, upto: EntryId) -> Result<u64> {
+        let bounds = [signed(after.ms), signed(after.n), signed(upto.ms), signed(upto.n)];
+        let query = match range {
+            Range::Room(_) => sqlx::query_scalar(COUNT_OF_ROOM),
+            Range::Partition(..) => sqlx::query_scalar(COUNT_OF_PARTITION),
+        };
+        let query = bounds.into_iter().fold(query, |query, bound| query.bind(bound));
+        let query = match range {
+            Range::Room(room) => query.bind(room.as_str()),
+            Range::Partition(partitions, partition) => {
+                query.bind(i32::from(partitions.count())).bind(i32::from(partition.0))
+            }
+        };
+        let count: i64 = query.fetch_one(&self.pool).await.map_err(|e| failed("count a range of the archive", e))?;
+        Ok(super::rows::unsigned(count))
     }
 
     async fn range_of_partition(

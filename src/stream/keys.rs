@@ -164,6 +164,11 @@ impl Keys {
         format!("{}:replay-job:{job}", self.prefix)
     }
 
+    /// String: up to where a replay job has come in a partition.
+    pub fn replay_position(&self, p: PartitionId, job: &str) -> String {
+        format!("{}:{{{p}}}:replay-job:{job}", self.prefix)
+    }
+
     /// String: raised to have the archive write what it holds at once.
     pub fn flush(&self, p: PartitionId) -> String {
         self.of(p, "flush")

@@ -65,14 +65,12 @@ impl Redis {
         Ok(Some(ReplayJob { group: text(0)?.to_owned(), from: text(1)?.parse()?, until: text(2)?.parse()?, room }))
     }
 
-    /// Forgets a job.
+    /// Forgets a job that is done. Its positions stay until they expire: whoever else was working on
+    /// it must find that nothing is left to do.
     ///
     /// # Errors
     /// As Redis answers.
-    pub async fn forget_replay_job(&self, name: &str, partitions: impl Iterator<Item = PartitionId>) -> Result<()> {
-        for p in partitions {
-            self.command("DEL", vec![self.keys().replay_position(p, name)]).await?;
-        }
+    pub async fn forget_replay_job(&self, name: &str) -> Result<()> {
         self.command("DEL", vec![self.keys().replay_job(name)]).await.map(|_| ())
     }
 

@@ -76,7 +76,9 @@ impl Copying<'_> {
         while self.source.redis.length(&redeliver).await? > WAITING_MAX {
             if waited == TELL_AFTER {
                 let (p, group) = (self.source.partition, self.group);
-                output::note(format!("partition {p}: {group} has {WAITING_MAX} copies to take; is a worker of it running?"));
+                output::note(format!(
+                    "partition {p}: {group} has {WAITING_MAX} copies to take; is a worker of it running?"
+                ));
             }
             tokio::time::sleep(POLL).await;
             waited += POLL;

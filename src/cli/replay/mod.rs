@@ -206,8 +206,10 @@ impl Replay {
         let bar = output::progress(archive + log, "copying");
         let copying = |source| Copying { job: &name, group: &self.job.group, source, bar: &bar };
         let from = self.job.from;
-        let copies = stream::iter(self.sources().into_iter().map(copying).map(|copying| async move { copying.run(from).await }));
-        let copied = shutdown.or(copies.buffer_unordered(PARTITIONS_AT_ONCE).try_fold(0, async |sum, one| Ok(sum + one))).await;
+        let copies =
+            stream::iter(self.sources().into_iter().map(copying).map(|copying| async move { copying.run(from).await }));
+        let copied =
+            shutdown.or(copies.buffer_unordered(PARTITIONS_AT_ONCE).try_fold(0, async |sum, one| Ok(sum + one))).await;
         bar.finish_and_clear();
         let how_to_go_on = || output::note(format!("go on with: millstream replay --resume {name} --execute"));
         let copied = match copied {
@@ -221,7 +223,7 @@ impl Replay {
                 return Err(Ending::Stopped);
             }
         };
-        self.here.redis.forget_replay_job(&name, self.here.partitions.all()).await?;
+        self.here.redis.forget_replay_job(&name).await?;
         if args.wait {
             let taken = stream::iter(self.sources().into_iter().map(copying)).map(Ok);
             let taken = taken.try_for_each(async |copying: Copying<'_>| copying.taken().await);

@@ -1,8 +1,10 @@
 //! The callback worker against a real Redis and real endpoints.
 
+#![expect(clippy::unwrap_used, reason = "tests may fail where they look")]
+
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -67,7 +69,10 @@ fn endpoint(name: &str, receiver: &Receiver) -> EndpointSettings {
 
 impl Bench {
     async fn new(endpoints: Vec<EndpointSettings>) -> Self {
-        let redis = Redis::shared().await;
+        Self::on(Redis::shared().await, endpoints).await
+    }
+
+    async fn on(redis: &'static Redis, endpoints: Vec<EndpointSettings>) -> Self {
         let mut settings = Settings::default();
         settings.redis.url = Secret::new(redis.url());
         settings.redis.prefix = unique("calls");
@@ -297,6 +302,53 @@ async fn a_new_endpoint_may_begin_with_what_comes_now() {
     wait_until("the new one has what came", async || new.accepted().len() == 2).await;
     assert_eq!(accepted(&new)["a"], [4, 5]);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_away_costs_no_attempt_and_loses_nothing() {
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Respond::Late(Duration::from_millis(5)));
+    // The runner may outlive the test; the server ends with the test program.
+    let redis: &'static Redis = Box::leak(Box::new(Redis::start(&[]).await));
+    let no_retries = EndpointSettings { max_retries: Some(0), ..endpoint("one", &receiver) };
+    let mut bench = Bench::on(redis, vec![no_retries]).await;
+    let rooms = ["a", "b", "c"];
+    bench.publish_all(&rooms, 60).await;
+    let _worker = bench.worker();
+    for broken_at in [20, 90] {
+        wait_until("some were accepted", async || receiver.accepted().len() >= broken_at).await;
+        redis.kill9();
+        redis.start_again().await;
+    }
+    all_accepted(&receiver, &rooms, 60).await;
+    assert!(bench.dead("one").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_worker_takes_its_share_in_order() {
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Respond::Late(Duration::from_millis(5)));
+    let mut bench = Bench::new(vec![endpoint("one", &receiver)]).await;
+    let rooms = ["a", "b", "c", "d"];
+    bench.publish_all(&rooms, 60).await;
+    let _one = bench.worker();
+    wait_until("some were accepted", async || receiver.accepted().len() >= 20).await;
+    let _two = bench.worker();
+    let owners = async || {
+        let mut owners = BTreeSet::new();
+        for p in bench.partitions.all() {
+            let lease = bench.redis.command(["GET", &bench.door.keys().lease("callback:one", p)]).await;
+            // A lease is `<token> <worker>`; between two owners there is none.
+            if let Reply::Bytes(lease) = lease {
+                owners.insert(String::from_utf8(lease).unwrap().split_once(' ').unwrap().1.to_owned());
+            }
+        }
+        owners.len()
+    };
+    wait_until("each has a partition", async || owners().await == 2).await;
+    bench.publish_all(&rooms, 20).await;
+    all_accepted(&receiver, &rooms, 80).await;
+    assert_eq!(receiver.seen().len(), 320, "handing over repeated something");
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@
 //! dead letters one day, but slowly: what waits is still in the log.
 //!
 //! Batches (`chat_history`, `session_history`, `periodic_sync`) get a place of their own beside
-//! [`lanes`]: what they post is sealed by several entries and not made of one, and everything from
-//! [`dispatch`] on serves them as it is.
+//! `lanes`: what they post is sealed by several entries and not made of one, and everything from
+//! `dispatch` on serves them as it is.
 
 mod breaker;
 mod caller;

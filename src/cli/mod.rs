@@ -9,6 +9,7 @@
 
 mod completions;
 mod config;
+mod connect;
 mod dead;
 mod ending;
 mod flush;
@@ -50,6 +51,7 @@ enum Command {
     Token(token::TokenArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Connect(connect::ConnectArgs),
     Tail(tail::TailArgs),
     Publish(publish::PublishArgs),
     Groups(groups::GroupsArgs),
@@ -76,6 +78,7 @@ impl Command {
             Self::Init(args) => init::run(args, flags).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),
+            Self::Connect(args) => connect::run(args, flags).await,
             Self::Tail(args) => tail::run(args, flags).await,
             Self::Publish(args) => publish::run(args, flags).await,
             Self::Groups(args) => groups::run(args, flags).await,

@@ -156,7 +156,8 @@ impl Redis {
     /// As Redis answers.
     pub async fn unblock(&self) -> Result<()> {
         use fred::interfaces::ClientInterface as _;
-        self.client().unblock_self(None).await.map_err(|e| failed("unblock a reader", e))
+        use fred::types::client::ClientUnblockFlag;
+        self.client().unblock_self(Some(ClientUnblockFlag::Timeout)).await.map_err(|e| failed("unblock a reader", e))
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) async fn replayed(
     match read {
         Err(error) if error.kind() == Kind::NoGroup => {
             // The stream goes with its last entry, and the group with it.
-            worker.redis.create_group(&stream.key, &stream.group, EntryId::ZERO).await?;
+            worker.redis.create_group_if_stream(&stream.key, &stream.group, EntryId::ZERO).await?;
             Ok(page(Vec::new(), Some(EntryId::ZERO)))
         }
         read => read,

@@ -25,6 +25,7 @@ mod runner;
 mod settle;
 mod share;
 mod stats;
+pub mod trim;
 mod worker;
 
 pub use handler::{Delivery, Group, Handler, Lease, Settled, Settler};

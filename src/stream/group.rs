@@ -91,11 +91,24 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn create_group(&self, key: &str, group: &str, after: EntryId) -> Result<bool> {
-        let made: Result<Value, _> =
-            self.client().xgroup_create(key, group, XID::Manual(after.to_string().into()), true).await;
+        self.create_group_on(key, group, after, true).await
+    }
+
+    /// As [`Redis::create_group`], unless the stream doesn't exist: that is left so.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn create_group_if_stream(&self, key: &str, group: &str, after: EntryId) -> Result<bool> {
+        self.create_group_on(key, group, after, false).await
+    }
+
+    async fn create_group_on(&self, key: &str, group: &str, after: EntryId, make_stream: bool) -> Result<bool> {
+        let after = XID::Manual(after.to_string().into());
+        let made: Result<Value, _> = self.client().xgroup_create(key, group, after, make_stream).await;
         match made {
             Ok(_) => Ok(true),
             Err(error) if error.details().starts_with("BUSYGROUP") => Ok(false),
+            Err(error) if !make_stream && is_missing(&error) => Ok(false),
             Err(error) => Err(failed("make a group", error)),
         }
     }

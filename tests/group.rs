@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream::config::{GroupSettings, RedisSettings, Secret, Span};
+use millstream::config::{GroupSettings, RedisSettings, RetentionSettings, Secret, Span};
+use millstream::group::trim::{self, Cut};
 use millstream::group::{Delivery, Group, Handler, Lease, Runner, RunnerStatus, Settler, positions};
 use millstream::model::{EntryId, PartitionId, Partitions};
 use millstream::shutdown::Shutdown;
-use millstream::stream::Redis as Door;
+use millstream::stream::{Redis as Door, Trimmed, Trimmer};
 use support::{Redis, Reply, eventually, unique, wait_until, wait_until_eq};
 use tokio::task::JoinHandle;
 
@@ -137,7 +138,8 @@ impl Bench {
 
     async fn on(redis: &'static Redis, partitions: u16, act: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let prefix = unique("g");
-        let settings = RedisSettings { url: Secret::new(redis.url()), prefix: prefix.clone(), ..RedisSettings::default() };
+        let settings =
+            RedisSettings { url: Secret::new(redis.url()), prefix: prefix.clone(), ..RedisSettings::default() };
         let settings_of_group = GroupSettings {
             lease_ttl: Span::millis(1_500),
             lease_interval: Span::millis(200),
@@ -164,7 +166,8 @@ impl Bench {
     async fn worker(&self, name: &'static str) -> Worker {
         let door = self.door.another().await.unwrap();
         let shutdown = Shutdown::new();
-        let runner = Runner::new(door, self.settings.clone(), self.partitions).named(name).grace(Duration::from_secs(5));
+        let runner =
+            Runner::new(door, self.settings.clone(), self.partitions).named(name).grace(Duration::from_secs(5));
         let (status, stop) = (runner.status(), shutdown.clone());
         let probe = Probe { worker: name, ..self.probe.clone() };
         Worker { status, shutdown, task: tokio::spawn(async move { runner.run(probe, stop).await }) }
@@ -277,7 +280,10 @@ async fn a_worker_that_dies_is_followed_by_another_that_takes_what_it_left() {
     bench.settled(0, last).await;
     let seen = bench.probe.seen.lock().unwrap().clone();
     let by_second: Vec<_> = seen.iter().filter(|seen| seen.worker == "b").collect();
-    assert_eq!(by_second.iter().map(|seen| seen.body.as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    assert_eq!(
+        by_second.iter().map(|seen| seen.body.as_str()).collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "5", "6", "7"]
+    );
     assert_eq!(by_second.iter().map(|seen| seen.deliveries).collect::<Vec<_>>(), [2, 2, 2, 2, 2, 1, 1, 1]);
     second.stop().await;
 }
@@ -494,7 +500,75 @@ async fn a_position_tells_owner_lag_and_pending() {
     let all = positions(&bench.door, bench.partitions, 1_000).await.unwrap();
     assert_eq!(all.len(), 1);
     assert_eq!((all[0].owner.as_deref(), all[0].pending, all[0].lag.entries), (Some("a"), 1, 1));
-    assert_eq!((all[0].checkpoint, all[0].oldest_pending, all[0].oldest_unsettled), (Some(first), Some(held), Some(held)));
+    assert_eq!(
+        (all[0].checkpoint, all[0].oldest_pending, all[0].oldest_unsettled),
+        (Some(first), Some(held), Some(held))
+    );
     assert!(bench.prefix.starts_with('g'));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn retention_never_passes_what_a_group_or_the_archive_needs() {
+    let bench = Bench::new(1, |seen| if seen.body == "held" { Act::Hold } else { Act::Done }).await;
+    let worker = bench.worker("a").await;
+    bench.add(0, "0").await;
+    let first = bench.add(0, "1").await;
+    bench.settled(0, first).await;
+    let held = bench.add(0, "held").await;
+    let last = bench.add(0, "3").await;
+    wait_until("all were seen", async || bench.bodies().len() == 4).await;
+    wait_until_eq("one to be pending", 1, async || bench.pending(0).await).await;
+    let retention = RetentionSettings { min_age: Span::secs(0), ..RetentionSettings::default() };
+    let log = bench.door.keys().log(P0);
+    let token = bench.door.acquire_lease("archive", P0, "archiver", Duration::from_secs(60)).await.unwrap().unwrap();
+
+    // Whoever has not the archive's lease trims nothing.
+    let refused = trim::retain(&bench.door, P0, &retention, last, token - 1).await;
+    assert_eq!(refused.unwrap_err().kind(), millstream::error::Kind::Fenced);
+    // What the archive doesn't hold stays, then what is pending.
+    trim::retain(&bench.door, P0, &retention, first, token).await.unwrap();
+    assert_eq!(bench.door.first_id(&log).await.unwrap(), Some(first));
+    let retained = trim::retain(&bench.door, P0, &retention, last, token).await.unwrap();
+    assert_eq!((retained.removed, retained.length), (1, 2));
+    assert_eq!(bench.door.first_id(&log).await.unwrap(), Some(held));
+    // Young entries stay.
+    let (settler, delivery) = bench.probe.held.lock().unwrap().pop().unwrap();
+    settler.done(delivery);
+    bench.settled(0, last).await;
+    let young = RetentionSettings::default();
+    assert_eq!(trim::retain(&bench.door, P0, &young, last, token).await.unwrap().removed, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_each_group_would_lose_and_only_force_destroys_it() {
+    let bench = Bench::new(1, |seen| if seen.body == "held" { Act::Hold } else { Act::Done }).await;
+    let worker = bench.worker("a").await;
+    let first = bench.add(0, "0").await;
+    bench.settled(0, first).await;
+    let held = bench.add(0, "held").await;
+    wait_until_eq("one to be pending", 1, async || bench.pending(0).await).await;
+    let log = bench.door.keys().log(P0);
+    bench.door.create_group(&log, "late", first).await.unwrap();
+    let last = bench.add(0, "2").await;
+    wait_until("all were seen", async || bench.bodies().len() == 3).await;
+    wait_until_eq("one to be pending", 1, async || bench.pending(0).await).await;
+
+    let plan = trim::plan(&bench.door, P0, Cut::Keep(1), Some(last)).await.unwrap();
+    assert_eq!((plan.wanted, plan.floor, plan.is_lossy()), (last, first, true));
+    assert_eq!((plan.length, plan.removes, plan.removes_forced), (3, 0, 2));
+    let losses: BTreeMap<_, _> = plan.losses.iter().map(|l| (l.group.as_str(), (l.unread, l.pending))).collect();
+    assert_eq!(losses, BTreeMap::from([("late", (1, 0)), ("probe", (0, 1))]));
+    // Redis itself refuses what an old plan would destroy.
+    assert_eq!(bench.door.trim_log(P0, last, Trimmer::Operator).await.unwrap(), Trimmed::Needed);
+    assert_eq!(trim::execute(&bench.door, &plan, Trimmer::Operator).await.unwrap(), 0);
+    assert_eq!(bench.door.first_id(&log).await.unwrap(), Some(first));
+    assert_eq!(trim::execute_forced(&bench.door, &plan).await.unwrap(), 2);
+    assert_eq!(bench.door.first_id(&log).await.unwrap(), Some(last));
+    assert!(held < last);
+    // Without knowing the archive nothing is safe.
+    let blind = trim::plan(&bench.door, P0, Cut::Keep(0), None).await.unwrap();
+    assert_eq!((blind.floor, blind.removes), (EntryId::ZERO, 0));
     worker.stop().await;
 }

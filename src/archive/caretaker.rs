@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::writer::{Shared, Token};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::group::{Lease, position};
+use crate::group::{Lease, position, trim};
 use crate::model::{EntryId, PartitionId, Partitions};
 use crate::presence;
 use crate::store::{ARCHIVE, Range};
@@ -188,9 +188,11 @@ impl Caretaker {
         self.shared.redis.release_lease(ARCHIVE, p, self.lease.token).await.map(|_| ())
     }
 
-    /// Hook for retention of the log.
+    /// Retention of the log: never past what the archive holds and what any group still needs.
     async fn trim(&self) -> Result<()> {
-        Ok(())
+        let p = self.lease.partition;
+        let archived = self.shared.store.archived(p).await?;
+        trim::retain(&self.shared.redis, p, &self.settings.retention, archived, self.lease.token).await.map(|_| ())
     }
 
     /// Entries that the log holds, and those of them that the archive has not settled.

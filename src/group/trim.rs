@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use serde::Serialize;
 use tracing::{info, warn};
 
@@ -105,7 +105,6 @@ pub async fn retain(
     let first = floor.min(wanted(redis, &key, Cut::Retention(*retention.min_age)).await?);
     let removed = trim(redis, p, first, Trimmer::Owner(token)).await?;
     let length = redis.length(&key).await?;
-    gauge!(names::LOG_ENTRIES, "partition" => p.to_string()).set(length as f64);
     Ok(Retained { removed, length, is_over_max: length > retention.max_entries })
 }
 
@@ -244,10 +243,13 @@ async fn pending_before(
     oldest: Option<EntryId>,
 ) -> Result<u64> {
     const STEP: u64 = 1_000;
-    let (mut count, mut from) = (0, match oldest {
-        Some(oldest) if oldest < before => oldest,
-        _ => return Ok(0),
-    });
+    let (mut count, mut from) = (
+        0,
+        match oldest {
+            Some(oldest) if oldest < before => oldest,
+            _ => return Ok(0),
+        },
+    );
     loop {
         let page = redis.pending_entries(key, group, Duration::ZERO, (from, before.previous()), STEP).await?;
         count += page.len() as u64;

@@ -156,7 +156,7 @@ impl Redis {
     /// As Redis answers.
     pub async fn unblock(&self) -> Result<()> {
         use fred::interfaces::ClientInterface as _;
-        use fred::types::client::ClientUnblockFlag;
+        use fred::types::ClientUnblockFlag;
         self.client().unblock_self(Some(ClientUnblockFlag::Timeout)).await.map_err(|e| failed("unblock a reader", e))
     }
 }

@@ -1,5 +1,6 @@
 //! From the command line to an exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,12 @@ pub fn main(process: Process) -> ExitCode {
     match serve(process, loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(process = %process, "failed to {error}");
+            if error.kind() == Kind::Config {
+                // For whoever started it, as mistakes in the settings are: what mends it may have lines.
+                eprintln!("failed to {error}");
+            } else {
+                error!(process = %process, "failed to {error}");
+            }
             exit_code(&error)
         }
     }
@@ -66,7 +72,7 @@ pub fn prepare(process: Process, loaded: &Loaded) -> Result<()> {
 }
 
 fn serve(process: Process, loaded: Loaded) -> Result<()> {
-    prepare(process, &loaded).inspect_err(|error| eprintln!("failed to {error}"))?;
+    prepare(process, &loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -75,10 +81,16 @@ fn serve(process: Process, loaded: Loaded) -> Result<()> {
         let shutdown = Shutdown::on_signals()?;
         let metrics = Arc::new(telemetry::install_metrics()?);
         let service = Service { process, settings: Arc::new(loaded.settings), metrics, shutdown };
-        service.run(|address| println!("ready {process} {address}")).await
+        service.run(|address| say(&format!("ready {process} {address}"))).await
     });
     runtime.shutdown_timeout(LAST_TASKS);
     ended
+}
+
+/// A line on standard output. Whoever closed it doesn't want to hear; that is no reason to fail.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// A panic is a defect; it must be found in the log whatever catches it afterwards.

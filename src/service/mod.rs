@@ -14,8 +14,6 @@ mod main;
 mod parts;
 mod run;
 mod start;
-#[cfg(test)]
-mod tests;
 
 pub use args::SettingsArgs;
 pub use main::{exit_code, main, prepare};

@@ -101,6 +101,14 @@ impl World {
         sqlx::query_scalar(query).fetch_one(&self.database.pool).await.unwrap()
     }
 
+    async fn entries(&self) -> u64 {
+        let mut entries = 0;
+        for p in partitions().all() {
+            entries += self.redis.length(&self.redis.keys().log(p)).await.unwrap();
+        }
+        entries
+    }
+
     async fn pending(&self) -> u64 {
         let mut pending = 0;
         for p in partitions().all() {
@@ -158,6 +166,23 @@ async fn a_partition_without_its_epoch_is_initialised_again() {
         world.redis.command("DEL", vec![world.redis.keys().epoch(p)]).await.unwrap();
     }
     world.initialised().await;
+}
+
+/// The log lets go of what everybody has.
+#[tokio::test]
+async fn the_log_is_trimmed_up_to_what_is_archived() {
+    let mut world = World::new().await;
+    world.settings.retention.min_age = Span::millis(1);
+    world.settings.retention.interval = Span::millis(200);
+    let worker = world.worker();
+    world.initialised().await;
+    world.publish_all(70).await;
+    flush(&world.redis, &world.store, partitions(), None, Duration::from_secs(30)).await.unwrap();
+    // The newest entry of each of the four partitions stays: it says how far the log is.
+    wait_until("the logs are trimmed", || async { world.entries().await <= 4 }).await;
+    assert_eq!((world.rows().await, world.rooms_with_holes().await), (70, 0));
+    worker.shutdown.request();
+    worker.task.await.unwrap().unwrap();
 }
 
 #[tokio::test]

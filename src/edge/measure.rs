@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 
 use super::now_ms;
 use crate::model::{Entry, EntryKind};
@@ -70,5 +70,61 @@ impl Measures {
             "ack" => self.acks.increment(1),
             other => metrics::counter!(names::FRAMES_RECEIVED, "type" => other).increment(1),
         }
+    }
+}
+
+/// How many subscriptions of one connection are catching up, and the gauge of all of them.
+///
+/// **Invariant:** what it has added to the gauge is taken off again, at the latest when it is dropped.
+pub(super) struct Behind {
+    subscriptions: u32,
+    gauge: Gauge,
+}
+
+impl Behind {
+    pub(super) fn new() -> Self {
+        Self { subscriptions: 0, gauge: metrics::gauge!(names::CATCHING_UP) }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.subscriptions == 0
+    }
+
+    pub(super) fn more(&mut self) {
+        self.subscriptions += 1;
+        self.gauge.increment(1.0);
+    }
+
+    pub(super) fn fewer(&mut self) {
+        if self.subscriptions > 0 {
+            self.subscriptions -= 1;
+            self.gauge.decrement(1.0);
+        }
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        if self.subscriptions > 0 {
+            self.gauge.decrement(f64::from(self.subscriptions));
+        }
+    }
+}
+
+/// What waits for the connections of an edge, looked at now and then: counting at each push would
+/// have all connections write to one place in memory.
+pub(super) struct Backlog {
+    outbox_bytes: Gauge,
+    slow_readers: Gauge,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Self {
+        Self { outbox_bytes: metrics::gauge!(names::OUTBOX_BYTES), slow_readers: metrics::gauge!(names::SLOW_READERS) }
+    }
+
+    pub(super) fn show(&self, (bytes, slow): (usize, usize)) {
+        self.outbox_bytes.set(bytes as f64);
+        self.slow_readers.set(slow as f64);
     }
 }

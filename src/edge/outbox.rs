@@ -137,6 +137,12 @@ impl Outbox {
         if waiting.notes.is_empty() && waiting.dropped.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
+    /// Bytes that wait, and whether live entries were dropped that the connection has not noticed yet.
+    pub(super) fn backlog(&self) -> (usize, bool) {
+        let waiting = self.waiting();
+        (waiting.bytes, !waiting.dropped.is_empty())
+    }
+
     /// Takes nothing any more: the connection has ended.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting();

@@ -140,6 +140,19 @@ impl Registry {
         }
     }
 
+    /// Bytes that wait for all connections, and how many of these read too slowly.
+    pub(super) fn backlog(&self) -> (usize, usize) {
+        let (mut bytes, mut slow) = (0, 0);
+        for shard in &self.users {
+            for connection in lock(shard).values().flatten() {
+                let (waiting, is_slow) = connection.outbox.backlog();
+                bytes += waiting;
+                slow += usize::from(is_slow);
+            }
+        }
+        (bytes, slow)
+    }
+
     fn room(&self, room: &Room) -> MutexGuard<'_, HashMap<Room, Receivers>> {
         self.shard(&self.rooms, room.as_str())
     }

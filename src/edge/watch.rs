@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::Edge;
 use super::control::Control;
+use super::measure::Backlog;
 use crate::error::Result;
 use crate::model::{EdgeNote, PartitionId};
 use crate::telemetry::Part;
@@ -28,6 +29,7 @@ pub(super) const ALIVE_TTL: Duration = Duration::from_secs(15);
 pub(super) async fn run(edge: Arc<Edge>, log: Part, canary: Part) {
     let mut epochs: HashMap<PartitionId, String> = HashMap::new();
     let mut alive_before = false;
+    let backlog = Backlog::new();
     loop {
         if let Err(error) = edge.redis.send_to_edge(&edge.id, &EdgeNote::Canary).await {
             canary.failed(error);
@@ -44,6 +46,7 @@ pub(super) async fn run(edge: Arc<Edge>, log: Part, canary: Part) {
         }
         log.report(&look(&edge, &mut epochs).await);
         edge.limits.forget_old_addresses();
+        backlog.show(edge.registry.backlog());
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -18,6 +18,9 @@ const COUNT_MAX: u64 = 1_000;
 pub(super) async fn watch(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        if let Ok(letters) = worker.redis.length(&worker.redis.keys().dead(&worker.group)).await {
+            worker.meters.dead_letters.set(letters as f64);
+        }
         for (p, key) in worker.board.streams() {
             match position(&worker.redis, &worker.group, p, &key, COUNT_MAX).await {
                 Ok(Some(position)) => show(&worker, &position),

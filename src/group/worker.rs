@@ -35,6 +35,7 @@ pub(super) struct Meters {
     pub panics: Counter,
     pub partitions: Gauge,
     pub workers: Gauge,
+    pub dead_letters: Gauge,
 }
 
 impl Meters {
@@ -50,7 +51,8 @@ impl Meters {
             destroyed: counter!(names::LOG_DESTROYED, "group" => group.clone()),
             panics: counter!(names::PANICS),
             partitions: gauge!(names::GROUP_PARTITIONS, "group" => group.clone()),
-            workers: gauge!(names::GROUP_WORKERS, "group" => group),
+            workers: gauge!(names::GROUP_WORKERS, "group" => group.clone()),
+            dead_letters: gauge!(names::GROUP_DEAD_LETTERS, "group" => group),
         }
     }
 }

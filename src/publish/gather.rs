@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -12,6 +13,7 @@ use crate::config::{Durability, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
 use crate::stream::{Publish, Published, Redis};
+use crate::telemetry::names;
 
 /// Messages of one call at most: beyond a few hundred a call gains nothing and delays the others.
 const CALL_MESSAGES_MAX: usize = 256;
@@ -73,6 +75,7 @@ struct Partition {
     retry: Duration,
     memory_ms: u64,
     durability: Durability,
+    call_messages: Histogram,
 }
 
 impl Publisher {
@@ -92,6 +95,7 @@ impl Publisher {
                 retry: *settings.edge.publish_retry,
                 memory_ms: u64::try_from(settings.edge.cursor_ttl.as_millis()).unwrap_or(u64::MAX),
                 durability: settings.redis.durability,
+                call_messages: metrics::histogram!(names::PUBLISH_BATCH_MESSAGES),
             };
             tasks.spawn(partition.run(waiting));
             queues.push(queue);
@@ -156,6 +160,7 @@ impl Partition {
     /// Writes until Redis has answered or the time for trying is over.
     async fn write(&self, jobs: &[Job]) -> Vec<Outcome> {
         let messages: Vec<&Publish> = jobs.iter().map(|job| &job.message).collect();
+        self.call_messages.record(jobs.len() as f64);
         let deadline = Instant::now() + self.retry;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         loop {
@@ -167,6 +172,8 @@ impl Partition {
                         warn!(partition = %self.id, messages = jobs.len(), %error, "could not write to the log");
                         return vec![Outcome::Unavailable; jobs.len()];
                     }
+                    let kind = format!("{:?}", error.kind());
+                    metrics::counter!(names::PUBLISH_RETRIES, "kind" => kind).increment(1);
                     tokio::time::sleep(wait).await;
                 }
             }

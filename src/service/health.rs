@@ -89,6 +89,8 @@ fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>>
         ("/livez", _) => text(StatusCode::OK, "ok\n"),
         ("/readyz", _) => ready(&health.readiness),
         ("/metrics", Some(metrics)) => {
+            // Its gauges are set when it is asked, and a scrape must not show what the last probe saw.
+            health.readiness.report();
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
         }
         (_, Some(_)) => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),

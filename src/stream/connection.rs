@@ -20,6 +20,7 @@ use tracing::debug;
 use super::{Keys, Reply};
 use crate::config::RedisSettings;
 use crate::error::{Error, Kind, Result};
+use crate::telemetry::names;
 
 /// Extra time that a blocking read gets beyond its own BLOCK before it counts as lost.
 const BLOCK_SLACK: Duration = Duration::from_secs(1);
@@ -221,5 +222,6 @@ pub(super) fn failed(doing: &str, error: fred::error::Error) -> Error {
             _ => Kind::RedisRejected,
         },
     };
+    metrics::counter!(names::REDIS_ERRORS, "kind" => format!("{kind:?}")).increment(1);
     Error::new(kind, doing.to_owned()).caused_by(error)
 }

@@ -76,8 +76,8 @@ metrics_table! {
     HANDSHAKES_REFUSED = Counter "millstream_handshakes_refused_total" Count ["reason"] "Handshakes that were refused, by reason.";
     SUBSCRIPTIONS = Gauge "millstream_subscriptions" Count [] "Rooms joined, over all connections.";
     FRAMES_RECEIVED = Counter "millstream_frames_received_total" Count ["type"] "Frames from clients, by type.";
-    OUTBOX_BYTES = Gauge "millstream_outbox_bytes" Bytes [] "Bytes that wait for clients, over all connections.";
-    SLOW_READERS = Gauge "millstream_slow_readers" Count [] "Connections whose backlog was dropped and is being replayed.";
+    OUTBOX_BYTES = Gauge "millstream_outbox_bytes" Bytes [] "Bytes of live entries that wait in the outboxes of all connections; looked at every second.";
+    SLOW_READERS = Gauge "millstream_slow_readers" Count [] "Connections that read so slowly that live entries for them are dropped, to be replayed; looked at every second.";
     SLOW_READERS_TOTAL = Counter "millstream_slow_readers_total" Count [] "Times that a connection read so slowly that its backlog was dropped.";
     SIGNALS_DROPPED = Counter "millstream_signals_dropped_total" Count [] "Signals that were not delivered because a client read slowly.";
 
@@ -113,7 +113,7 @@ metrics_table! {
     GROUP_DONE = Counter "millstream_group_done_total" Count ["group"] "Entries whose effect is durable.";
     GROUP_RETRIED = Counter "millstream_group_retried_total" Count ["group"] "Entries that are to be delivered again.";
     GROUP_PARKED = Counter "millstream_group_parked_total" Count ["group", "reason"] "Entries moved to the dead letters, by reason.";
-    GROUP_DEAD_LETTERS = Gauge "millstream_group_dead_letters" Count ["group"] "Dead letters that the group holds.";
+    GROUP_DEAD_LETTERS = Gauge "millstream_group_dead_letters" Count ["group"] "Dead letters that the group holds, over all partitions: each worker shows the same.";
     GROUP_READ_ENTRIES = Histogram(COUNTS) "millstream_group_read_entries" Count ["group"] "Entries of one read.";
     GROUP_READ_ERRORS = Counter "millstream_group_read_errors_total" Count ["group", "kind"] "Reads that failed and were repeated, by kind of error.";
     GROUP_ACK_SECONDS = Histogram(SECONDS) "millstream_group_ack_seconds" Seconds ["group"] "Acknowledging a batch of entries.";

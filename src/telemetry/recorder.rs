@@ -86,6 +86,8 @@ fn describe() {
     metrics::gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics::gauge!(names::START_TIME).set(now.as_secs_f64());
+    // A counter that appears with its first event shows Prometheus no increase; a panic must be one.
+    metrics::counter!(names::PANICS).increment(0);
 }
 
 async fn keep_small(handle: PrometheusHandle) {

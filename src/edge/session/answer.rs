@@ -126,7 +126,7 @@ impl Session {
         let State::Joining { request_ref, read, .. } = state else { return };
         subscription.begin_after(since);
         subscription.acked = since.seq;
-        self.behind += 1;
+        self.behind.more();
         let room = subscription.room.clone();
         if let Some(reason) = reason {
             metrics::counter!(names::RESETS, "reason" => reason.as_str()).increment(1);

@@ -35,7 +35,7 @@ impl Session {
             Fit::Hole => {
                 subscription.fall_behind();
                 subscription.hold(batch, held_max);
-                self.behind += 1;
+                self.behind.more();
                 self.edge.metrics.tail_holes.increment(1);
                 caught_by("hole");
             }
@@ -49,7 +49,7 @@ impl Session {
                 subscription.missed(*upto);
                 if subscription.is_live() {
                     subscription.fall_behind();
-                    self.behind += 1;
+                    self.behind.more();
                     caught_by("slow_reader");
                 }
             }
@@ -62,7 +62,7 @@ impl Session {
             match subscription.state {
                 State::Live => {
                     subscription.fall_behind();
-                    self.behind += 1;
+                    self.behind.more();
                     caught_by("log_changed");
                 }
                 // An answer under way may come from the log as it was.
@@ -80,7 +80,7 @@ impl Session {
 
     /// Asks for the next page of every subscription that is behind, once the socket has taken the last.
     pub(super) async fn ask_due_pages(&mut self) {
-        if self.behind == 0 || self.wire().queued() >= QUEUED_LOW {
+        if self.behind.is_none() || self.wire().queued() >= QUEUED_LOW {
             return;
         }
         let now = Instant::now();
@@ -135,7 +135,7 @@ impl Session {
     fn go_live(&mut self, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         subscription.state = State::Live;
-        self.behind = self.behind.saturating_sub(1);
+        self.behind.fewer();
         metrics::histogram!(names::CATCH_UP_SECONDS).record(subscription.behind_since.elapsed());
         let (room, seq) = (subscription.room.clone(), subscription.last.seq);
         self.say(&ServerFrame::Live { room: &room, seq });

@@ -185,7 +185,7 @@ async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
         acks: Acks::default(),
         histories: HashMap::new(),
         saved: Some(Box::new(saved)),
-        behind: 0,
+        behind: super::Behind::new(),
         to_put_out: Vec::new(),
         to_end_stay: Vec::new(),
         to_count_again: false,

@@ -166,7 +166,7 @@ impl Session {
         let id = self.rooms.remove(room)?;
         let subscription = self.subscriptions.remove(&id)?;
         if matches!(subscription.state, State::CatchingUp { .. }) {
-            self.behind = self.behind.saturating_sub(1);
+            self.behind.fewer();
         }
         self.edge.registry.unsubscribe(room, self.outbox.connection);
         self.edge.tail.exit(subscription.partition);
@@ -192,6 +192,6 @@ impl Session {
             State::CatchingUp { ask: None, not_before } => not_before,
             _ => None,
         };
-        if self.behind == 0 { None } else { self.subscriptions.values().filter_map(due).min() }
+        if self.behind.is_none() { None } else { self.subscriptions.values().filter_map(due).min() }
     }
 }

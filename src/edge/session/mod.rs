@@ -37,6 +37,7 @@ use self::subscription::Subscription;
 use self::timing::Timing;
 use super::Edge;
 use super::limits::Rate;
+use super::measure::Behind;
 use super::outbox::{Outbox, SubscriptionId};
 use super::wire::Wire;
 use crate::auth::Claims;
@@ -74,7 +75,7 @@ struct Session {
     histories: HashMap<u64, (Option<RequestRef>, Room)>,
     saved: Option<Box<Saved>>,
     /// Subscriptions that are catching up.
-    behind: usize,
+    behind: Behind,
     to_put_out: Vec<Room>,
     to_end_stay: Vec<Room>,
     to_count_again: bool,

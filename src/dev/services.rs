@@ -52,8 +52,11 @@ impl Services {
             let service = Service { process, settings, metrics, shutdown };
             let (say, heard) = oneshot::channel();
             starting.push((process, heard));
-            // Nobody may wait for it any more.
-            tasks.spawn(async move { (process, service.run(|address| drop(say.send(address))).await) });
+            let announce = |address| {
+                // Nobody waits for it any more once stopping was requested.
+                let _ = say.send(address);
+            };
+            tasks.spawn(async move { (process, service.run(announce).await) });
         }
         Self { tasks, starting, shutdown }
     }

@@ -10,6 +10,7 @@
 //! **Invariant:** tests wait for facts ([`wait_until`], [`eventually`], [`Client::expect`]), never for time.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of the support")]
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
 
 mod client;
 mod frames;
@@ -54,7 +55,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// The secret of HS256 that every `Stack` uses.
 pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 /// The management key that every `Stack` uses.
-pub const API_KEY: &str = "a-key-for-tests";
+pub const API_KEY: &str = "a-key-for-tests-that-is-long-enough";
 /// The secret of callbacks that every `Stack` uses.
 pub const CALLBACK_SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiB0ZXN0cyBpcyBsb25nIGVub3VnaA==";
 

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 const SCRIPT: &str = r#"
@@ -46,8 +46,9 @@ pub(super) fn signal(pid: u32, signal: &str) {
 }
 
 fn tell(line: &str) {
-    static PIPE: OnceLock<Mutex<ChildStdin>> = OnceLock::new();
-    let pipe = PIPE.get_or_init(|| {
+    // The shell is kept and never waited for: it ends after us.
+    static SHELL: OnceLock<Mutex<(ChildStdin, Child)>> = OnceLock::new();
+    let shell = SHELL.get_or_init(|| {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())
@@ -57,8 +58,9 @@ fn tell(line: &str) {
             .process_group(0)
             .spawn()
             .expect("sh starts");
-        Mutex::new(shell.stdin.take().expect("its input is a pipe"))
+        let pipe = shell.stdin.take().expect("its input is a pipe");
+        Mutex::new((pipe, shell))
     });
-    let mut pipe = pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (pipe, _) = &mut *shell.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     writeln!(pipe, "{line}").and_then(|()| pipe.flush()).expect("the reaper reads");
 }

@@ -53,8 +53,11 @@ pub enum Respond {
     Hang,
 }
 
+/// Decides how an attempt is answered.
+type Answer = Box<dyn FnMut(&Callback) -> Respond + Send>;
+
 struct Shared {
-    answer: Mutex<Box<dyn FnMut(&Callback) -> Respond + Send>>,
+    answer: Mutex<Answer>,
     seen: Mutex<Vec<Callback>>,
 }
 
@@ -68,7 +71,7 @@ pub struct Receiver {
 impl Receiver {
     /// One that answers everything with 200.
     pub async fn start() -> Self {
-        let answer: Box<dyn FnMut(&Callback) -> Respond + Send> = Box::new(|_| Respond::Status(200));
+        let answer: Answer = Box::new(|_| Respond::Status(200));
         let shared = Arc::new(Shared { answer: Mutex::new(answer), seen: Mutex::default() });
         let app = axum::Router::new().fallback(take).with_state(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,8 +80,16 @@ async fn serve(edge: Arc<Edge>, readiness: Readiness, tasks: TaskTracker, tcp: T
         };
         async { Ok::<_, Infallible>(answer) }
     });
-    let connection = http.serve_connection(TokioIo::new(tcp), service).with_upgrades();
-    if let Err(error) = connection.await {
+    let mut connection = pin!(http.serve_connection(TokioIo::new(tcp), service).with_upgrades());
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = edge.shutdown.requested() => {
+            // A request under way is answered; one that might follow is not waited for.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
         debug!(%error, "a connection ended before its upgrade");
     }
 }

@@ -33,7 +33,7 @@ mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::start::run;
 
@@ -51,6 +51,7 @@ use crate::config::Settings;
 use crate::model::Partitions;
 use crate::protocol::Subprotocol;
 use crate::publish::Publisher;
+use crate::shutdown::Shutdown;
 use crate::stream::Redis;
 
 /// What all connections of an edge share.
@@ -71,6 +72,7 @@ struct Edge {
     limits: Limits,
     metrics: Measures,
     connections: AtomicU64,
+    shutdown: Shutdown,
 }
 
 /// What the handshake has found out.
@@ -83,6 +85,11 @@ impl Edge {
     /// A number for a connection, never used twice by this edge.
     fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// When a client is to come back after this edge has stopped: spread, so that they don't all at once.
+    fn reconnect_after(&self) -> Duration {
+        self.settings.edge.reconnect_spread.mul_f64(rand::random_range(0.0..=1.0))
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn run(
     readiness: Readiness,
     shutdown: Shutdown,
 ) -> Result<()> {
-    let parts = build(settings, redis, &readiness).await?;
+    let parts = build(settings, redis, &readiness, shutdown.clone()).await?;
     let tasks = TaskTracker::new();
     let accepting = readiness.latch("listener");
     accepting.ok();
@@ -61,7 +61,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness) -> Result<Parts> {
+async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shutdown: Shutdown) -> Result<Parts> {
     let partitions = Partitions::new(settings.redis.partitions)?;
     let id = if settings.edge.id.is_empty() { made_up_id() } else { settings.edge.id.clone() };
     let registry = Arc::new(Registry::new());
@@ -90,6 +90,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness) -> 
         redis: redis.clone(),
         signals,
         settings,
+        shutdown,
     });
     let mut workers = JoinSet::new();
     workers.spawn(tail.clone().run_waker());
@@ -114,8 +115,7 @@ async fn stop(parts: Parts, tasks: TaskTracker) {
     let grace = *edge.settings.shutdown.grace;
     // A part of the grace period stays for what comes after the connections.
     let deadline = tokio::time::Instant::now() + grace.mul_f64(0.7);
-    let spread = *edge.settings.edge.reconnect_spread;
-    edge.registry.control_all(|| Control::Drain(spread.mul_f64(rand::random_range(0.0..=1.0))));
+    edge.registry.control_all(|| Control::Drain(edge.reconnect_after()));
     tasks.close();
     if tokio::time::timeout_at(deadline, tasks.wait()).await.is_err() {
         warn!(connections = tasks.len(), "gave up waiting for connections to end");

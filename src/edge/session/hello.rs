@@ -43,7 +43,10 @@ struct Hello {
 /// Serves an upgraded connection to its end.
 pub(in super::super) async fn serve(edge: Arc<Edge>, mut ws: WebSocketStream<Wire>, greeting: Greeting) {
     let subprotocol = greeting.subprotocol;
-    let first = tokio::time::timeout(*edge.settings.edge.hello_timeout, first_message(&mut ws)).await;
+    let first = tokio::select! {
+        () = edge.shutdown.requested() => Ok(Err(Ending::restart(edge.reconnect_after()))),
+        first = tokio::time::timeout(*edge.settings.edge.hello_timeout, first_message(&mut ws)) => first,
+    };
     let opened = match first {
         Ok(Ok(message)) => match hello(&edge, subprotocol, greeting.claims, &message) {
             Ok(hello) => open(edge, subprotocol, hello).await,
@@ -125,6 +128,10 @@ async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result
             .retry_after_ms(30_000);
         return Err(Ending::refused(refusal, close::TOO_MANY_RATE_LIMITED, "connections_per_user"));
     };
+    // Whoever comes in while everybody is sent away would not hear of it otherwise.
+    if edge.shutdown.is_requested() {
+        outbox.push(Note::Control(Control::Drain(edge.reconnect_after())));
+    }
     if let Some(older) = older {
         older.outbox.push(Note::Control(Control::Replaced));
         let _ = tokio::time::timeout(REPLACE_WAIT, older.ended.cancelled()).await;

@@ -25,6 +25,7 @@ pub(super) struct Timing {
     /// When the socket last took something, or began to have something to take.
     progress: Instant,
     written: u64,
+    waiting_for_socket: bool,
     expires: Option<Instant>,
 }
 
@@ -39,6 +40,7 @@ impl Timing {
             next_ping: now + heartbeat,
             progress: now,
             written: 0,
+            waiting_for_socket: false,
             expires: None,
         }
     }
@@ -56,6 +58,10 @@ impl Timing {
     /// Sets the timer to the earliest moment; `due` is one that the caller knows of.
     pub(super) fn arm(&mut self, waiting_for_socket: bool, due: Option<Instant>) {
         let mut earliest = self.next_ping.min(self.heard + 2 * self.heartbeat);
+        if waiting_for_socket && !self.waiting_for_socket {
+            self.progress = Instant::now();
+        }
+        self.waiting_for_socket = waiting_for_socket;
         if waiting_for_socket {
             let look = (self.stall_timeout / STALL_LOOKS).min(Duration::from_secs(1));
             earliest = earliest.min(Instant::now() + look);

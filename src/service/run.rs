@@ -96,7 +96,7 @@ impl Service {
         };
         let Some(redis) = found? else { return Ok(()) };
         start.ok();
-        let watch = start::watch(redis.clone(), self.settings.redis.durability, self.shutdown.clone());
+        let watch = start::watch(redis.clone(), self.settings.clone(), self.shutdown.clone());
         let _watch = AbortOnDropHandle::new(tokio::spawn(watch));
         let given = parts::Given {
             settings: self.settings_of_parts(),

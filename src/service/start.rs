@@ -1,12 +1,13 @@
 //! Finding Redis, and whether it is one that can be relied on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
 use crate::config::{Durability, Process, Settings};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::model::Partitions;
 use crate::shutdown::Shutdown;
 use crate::stream::{Redis, Verified};
@@ -77,18 +78,36 @@ async fn look(redis: &Redis, wanted: Durability) -> Result<Verified> {
     Ok(verified)
 }
 
-/// Looks again from time to time: settings of Redis can be changed while it runs, and a replica
-/// that takes over may have others. Ends when stopping is requested.
-pub(super) async fn watch(redis: Redis, wanted: Durability, shutdown: Shutdown) {
-    let mut last = None;
+/// Looks again from time to time: settings of Redis can be changed while it runs, a replica that takes
+/// over may have others, and a Redis that was emptied has forgotten what the log was made with. Ends
+/// when stopping is requested.
+pub(super) async fn watch(redis: Redis, settings: Arc<Settings>, shutdown: Shutdown) {
+    let mut last = (None, None);
     while shutdown.sleep(LOOK_AGAIN).await {
-        let Some(Ok(verified)) = shutdown.or(redis.verify_durability(wanted)).await else { continue };
-        metrics::gauge!(names::DURABILITY_VERIFIED).set(if verified == Verified::Yes { 1.0 } else { 0.0 });
-        if let Verified::No(mend) = &verified
-            && last.as_ref() != Some(&verified)
-        {
-            warn!("Redis no longer keeps redis.durability = \"{wanted}\"; needed: {}", mend.join("; "));
+        let Some(now) = shutdown.or(changes(&redis, &settings)).await else { return };
+        // No answer is no news: readiness tells that.
+        let Ok(now) = now else { continue };
+        if now != last {
+            for change in [&now.0, &now.1].into_iter().flatten() {
+                error!("Redis is no longer as the settings need it: {change}");
+            }
         }
-        last = Some(verified);
+        last = now;
     }
+}
+
+/// What is wrong with the durability of Redis, and with what the log was made with.
+async fn changes(redis: &Redis, settings: &Settings) -> Result<(Option<String>, Option<String>)> {
+    let wanted = settings.redis.durability;
+    let verified = redis.verify_durability(wanted).await?;
+    metrics::gauge!(names::DURABILITY_VERIFIED).set(if verified == Verified::Yes { 1.0 } else { 0.0 });
+    let durability = match verified {
+        Verified::No(mend) => Some(format!("redis.durability = \"{wanted}\" needs {}", mend.join("; "))),
+        Verified::Yes | Verified::Unknown(_) => None,
+    };
+    let meta = match redis.check_meta(Partitions::new(settings.redis.partitions)?).await {
+        Err(error) if error.kind() == Kind::Config => Some(error.to_string()),
+        other => other.map(|()| None)?,
+    };
+    Ok((durability, meta))
 }

@@ -104,7 +104,8 @@ impl Redis {
     {
         use fred::interfaces::ClientLike as _;
         let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
-        let value: Value = self.client().custom(command, args).await.map_err(|e| failed(name, e))?;
+        // Boxed: fred's future is 20 KB, which every future above it would carry.
+        let value: Value = Box::pin(self.client().custom(command, args)).await.map_err(|e| failed(name, e))?;
         Ok(Reply::from_fred(value))
     }
 

@@ -46,6 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
+    Dev(crate::dev::DevArgs),
     Dev(dev::DevArgs),
     Init(init::InitArgs),
     Token(token::TokenArgs),
@@ -75,6 +76,7 @@ impl Command {
     async fn run(self, flags: &SettingsArgs) -> Outcome {
         match self {
             Self::Dev(args) => Ok(dev::run(&args, flags).await?),
+            Self::Dev(args) => Ok(crate::dev::run(&args, flags).await?),
             Self::Init(args) => init::run(args, flags).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),

@@ -22,6 +22,7 @@ mod replay;
 mod settings;
 mod tail;
 mod token;
+mod trim;
 mod when;
 
 use std::process::ExitCode;
@@ -46,7 +47,6 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
-    Dev(crate::dev::DevArgs),
     Dev(dev::DevArgs),
     Init(init::InitArgs),
     Token(token::TokenArgs),
@@ -59,6 +59,7 @@ enum Command {
     Flush(flush::FlushArgs),
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    Trim(trim::TrimArgs),
     Replay(replay::ReplayArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -76,7 +77,6 @@ impl Command {
     async fn run(self, flags: &SettingsArgs) -> Outcome {
         match self {
             Self::Dev(args) => Ok(dev::run(&args, flags).await?),
-            Self::Dev(args) => Ok(crate::dev::run(&args, flags).await?),
             Self::Init(args) => init::run(args, flags).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),
@@ -86,6 +86,7 @@ impl Command {
             Self::Groups(args) => groups::run(args, flags).await,
             Self::Flush(args) => flush::run(args, flags).await,
             Self::Dead(command) => dead::run(command, flags).await,
+            Self::Trim(args) => trim::run(args, flags).await,
             Self::Replay(args) => replay::run(args, flags).await,
             Self::Completions(args) => completions::run(&args),
         }

@@ -104,7 +104,9 @@ async fn archived(store: &Store, p: PartitionId) -> Result<Option<crate::model::
     match store.archived(p).await {
         Ok(archived) => Ok(Some(archived)),
         Err(error) if error.is_retryable() => {
-            output::note(format!("partition {p}: what is archived is taken from Redis, because Postgres can't be asked: {error}"));
+            output::note(format!(
+                "partition {p}: what is archived is taken from Redis, because Postgres can't be asked: {error}"
+            ));
             Ok(None)
         }
         Err(error) => Err(error),

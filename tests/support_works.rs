@@ -1,5 +1,7 @@
 //! The support itself: what other tests believe of it.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
 mod support;
 
 use support::{Mode, Postgres, Proxy, Receiver, Redis, Reply, Respond, eventually, token_of};

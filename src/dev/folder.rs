@@ -48,13 +48,15 @@ impl Folder {
         &self.path
     }
 
-    /// A folder in it, which is made if it is missing.
+    /// A folder in it for its owner alone, which is made if it is missing.
     ///
     /// # Errors
     /// [`Kind::Config`] if it can't be made.
     pub(super) fn sub(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
-        std::fs::create_dir_all(&path).map_err(|e| super::unusable(&path, e))?;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let made = std::fs::create_dir_all(&path).and_then(|()| std::fs::set_permissions(&path, private));
+        made.map_err(|e| super::unusable(&path, e))?;
         Ok(path)
     }
 

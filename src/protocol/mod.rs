@@ -1,12 +1,12 @@
 //! The client protocol: bytes in, frames out.
 //!
 //! Owns the words and limits of `docs/protocol.md`: which subprotocol a handshake gets
-//! ([`negotiate`]), what a client's frame says or why it is refused ([`decode`], [`Refusal`]), and how
+//! ([`negotiate`]), what a client's frame says or why it is refused ([`decode()`], [`Refusal`]), and how
 //! every frame of the server looks in both encodings ([`ServerFrame`]), down to the header that
 //! WebSocket puts before it ([`append`], [`frame`]). Pure: nothing here waits, knows a socket or
 //! decides whether something is allowed.
 //!
-//! **Invariant:** a body that [`decode`] lets through is compact JSON text, nested at most
+//! **Invariant:** a body that [`decode()`] lets through is compact JSON text, nested at most
 //! [`DEPTH_MAX`] deep, which Redis, `jsonb` and every JSON reader take as it is.
 //!
 //! ```

@@ -1,6 +1,6 @@
 //! What every process does: read its settings, say how it is, start, stop.
 //!
-//! Owns the way from the command line to an exit code ([`main`]) and the health listener. Promises
+//! Owns the way from the command line to an exit code ([`main()`]) and the health listener. Promises
 //! that a mistake in the settings ends with code 2 and a sentence before anything is touched; that a
 //! Redis or Postgres which is not there yet is waited for, with `/livez` true and `/readyz` false;
 //! that `ready <name> <addr>` is printed once everything answers; and that a process which is asked

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::Group;
 use super::handling::Event as Handled;
-use super::partition::{Ended, Partition, poll};
+use super::partition::{Acked, Ended, Partition, poll};
 use super::settle::Flushed;
 use crate::shutdown::Deadline;
 
@@ -15,7 +15,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 enum Step {
     Handled(Handled),
-    Flushed(Flushed, Vec<(super::lane::Which, Vec<crate::model::EntryId>)>),
+    Flushed(Flushed, Acked),
     Over,
 }
 

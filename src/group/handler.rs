@@ -1,9 +1,12 @@
 //! What a worker brings: a [`Group`] that opens a [`Handler`] per partition.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::model::{Entry, EntryId, PartitionId};
@@ -111,7 +114,9 @@ impl Settler {
         self.settle(delivery, Settled::Done);
     }
 
-    /// Deliver this entry again, after a while.
+    /// Deliver this entry again, after a while. It counts: after `group.max_deliveries` the entry is
+    /// parked unseen, so this is for what may be the entry's fault. A handler that waits for something
+    /// else (a database that is away) keeps the entry and tries again by itself.
     pub fn retry(&self, delivery: Delivery) {
         self.settle(delivery, Settled::Retry);
     }
@@ -136,23 +141,92 @@ pub struct Lease {
     /// Grows with each owner.
     pub token: u64,
     held: watch::Receiver<bool>,
+    validity: Option<Arc<Validity>>,
+}
+
+/// Until when a lease is valid by our own monotonic clock.
+#[derive(Debug)]
+pub(super) struct Validity {
+    since: Instant,
+    /// Milliseconds after `since`.
+    until: AtomicU64,
+}
+
+impl Validity {
+    pub(super) fn new(until: Instant) -> Arc<Self> {
+        let validity = Self { since: Instant::now(), until: AtomicU64::new(0) };
+        validity.extend(until);
+        Arc::new(validity)
+    }
+
+    pub(super) fn extend(&self, until: Instant) {
+        let ms = until.saturating_duration_since(self.since).as_millis();
+        self.until.fetch_max(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        self.since + Duration::from_millis(self.until.load(Ordering::Relaxed))
+    }
 }
 
 impl Lease {
     /// A lease, held until the sender says otherwise or is dropped.
     pub fn new(partition: PartitionId, token: u64) -> (Self, watch::Sender<bool>) {
         let (say, held) = watch::channel(true);
-        (Self { partition, token, held }, say)
+        (Self { partition, token, held, validity: None }, say)
+    }
+
+    /// A lease that also ends by itself, without anybody saying so: a process that was stopped for a
+    /// while must not go on as if nothing was.
+    pub(super) fn valid_for(
+        partition: PartitionId,
+        token: u64,
+        validity: Arc<Validity>,
+    ) -> (Self, watch::Sender<bool>) {
+        let (lease, say) = Self::new(partition, token);
+        (Self { validity: Some(validity), ..lease }, say)
     }
 
     /// Whether it is still held, by our own clock.
     pub fn is_held(&self) -> bool {
-        *self.held.borrow() && self.held.has_changed().is_ok()
+        let is_valid = self.validity.as_ref().is_none_or(|validity| Instant::now() < validity.until());
+        is_valid && *self.held.borrow() && self.held.has_changed().is_ok()
     }
 
     /// Waits until it is lost.
     pub async fn lost(&self) {
         let mut held = self.held.clone();
         let _ = held.wait_for(|held| !held).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_nobody_renews_is_not_held() {
+        let validity = Validity::new(Instant::now() + Duration::from_secs(2));
+        let (lease, _say) = Lease::valid_for(PartitionId(0), 1, validity.clone());
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert!(lease.is_held());
+        validity.extend(Instant::now() + Duration::from_secs(2));
+        tokio::time::advance(Duration::from_millis(1_900)).await;
+        assert!(lease.is_held());
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert!(!lease.is_held());
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_lost_when_its_keeper_says_so_or_is_gone() {
+        let (lease, say) = Lease::new(PartitionId(0), 1);
+        assert!(lease.is_held());
+        say.send(false).unwrap();
+        lease.lost().await;
+        assert!(!lease.is_held());
+        let (lease, say) = Lease::new(PartitionId(0), 2);
+        drop(say);
+        lease.lost().await;
+        assert!(!lease.is_held());
     }
 }

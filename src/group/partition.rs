@@ -41,6 +41,8 @@ pub(super) const STRAYS_INTERVAL: Duration = Duration::from_secs(5);
 const DUE_MIN: Duration = Duration::from_millis(5);
 
 pub(super) type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// The entries that an acknowledgement was for, by lane.
+pub(super) type Acked = Vec<(Which, Vec<EntryId>)>;
 pub(super) type EntryKey = (Which, EntryId);
 
 /// How the ownership of a partition ended.
@@ -92,7 +94,7 @@ pub(super) struct Partition<G: Group> {
     pub(super) fetching: Option<Waiting<Fetched>>,
     pub(super) fetch_after: Instant,
     pub(super) fetch_backoff: Backoff,
-    pub(super) flushing: Option<Waiting<(Flushed, Vec<(Which, Vec<EntryId>)>)>>,
+    pub(super) flushing: Option<Waiting<(Flushed, Acked)>>,
     pub(super) replayed_at: Instant,
     pub(super) replayed_from: Option<EntryId>,
     pub(super) strays_at: Instant,
@@ -103,7 +105,7 @@ enum Event {
     Read(Read),
     Handled(Handled),
     Fetched(Fetched),
-    Flushed(Flushed, Vec<(Which, Vec<EntryId>)>),
+    Flushed(Flushed, Acked),
     Due,
 }
 
@@ -271,7 +273,7 @@ impl<G: Group> Partition<G> {
         self.flushing = Some(Box::pin(async move { (flush(worker, p, token, jobs).await, acked) }));
     }
 
-    pub(super) fn flushed(&mut self, acked: Vec<(Which, Vec<EntryId>)>) {
+    pub(super) fn flushed(&mut self, acked: Acked) {
         self.flushing = None;
         for (which, ids) in acked {
             self.lane(which).settled(&ids);

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::handler::Validity;
 use super::partition::{Ended, Waiting, own, poll};
 use super::reading::{Board, read_all};
 use super::round::{Answer, Question, ask};
@@ -169,7 +170,7 @@ struct Owned {
     token: u64,
     say: watch::Sender<bool>,
     stop: watch::Sender<Option<Deadline>>,
-    valid_until: Instant,
+    validity: Arc<Validity>,
     is_lost: bool,
 }
 
@@ -261,7 +262,7 @@ impl<G: Group> Owner<G> {
     fn renewed(&mut self, p: PartitionId, token: u64, sent_at: Instant) {
         let ttl = *self.worker.settings.lease_ttl;
         if let Some(owned) = self.owned.get_mut(&p).filter(|owned| owned.token == token) {
-            owned.valid_until = owned.valid_until.max(sent_at + valid_for(ttl));
+            owned.validity.extend(sent_at + valid_for(ttl));
         }
     }
 
@@ -275,7 +276,8 @@ impl<G: Group> Owner<G> {
             });
             return;
         }
-        let (lease, say) = Lease::new(p, token);
+        let validity = Validity::new(sent_at + valid_for(*self.worker.settings.lease_ttl));
+        let (lease, say) = Lease::valid_for(p, token, validity.clone());
         let (stop, asked_to_stop) = watch::channel(None);
         let (worker, group) = (self.worker.clone(), self.group.clone());
         let task = self.tasks.spawn(async move {
@@ -286,8 +288,7 @@ impl<G: Group> Owner<G> {
             (p, ended)
         });
         self.ids.insert(task.id(), p);
-        let valid_until = sent_at + valid_for(*self.worker.settings.lease_ttl);
-        self.owned.insert(p, Owned { token, say, stop, valid_until, is_lost: false });
+        self.owned.insert(p, Owned { token, say, stop, validity, is_lost: false });
         self.worker.meters.take_overs.increment(1);
         info!(group = self.worker.group, partition = %p, token, "took partition {p}");
     }
@@ -361,7 +362,7 @@ impl<G: Group> Owner<G> {
     fn lapse(&mut self) {
         let now = Instant::now();
         let lapsed: Vec<_> =
-            self.held().filter(|(_, owned)| owned.valid_until <= now).map(|(p, owned)| (p, owned.token)).collect();
+            self.held().filter(|(_, owned)| owned.validity.until() <= now).map(|(p, owned)| (p, owned.token)).collect();
         for (p, token) in lapsed {
             self.lose(p, token, "it could not be renewed in time");
         }
@@ -369,7 +370,7 @@ impl<G: Group> Owner<G> {
 
     fn next_lapse(&self) -> Instant {
         let far = Instant::now() + *self.worker.settings.lease_ttl;
-        self.held().map(|(_, owned)| owned.valid_until).min().unwrap_or(far)
+        self.held().map(|(_, owned)| owned.validity.until()).min().unwrap_or(far)
     }
 
     fn held(&self) -> impl Iterator<Item = (PartitionId, &Owned)> {

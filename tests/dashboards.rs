@@ -178,6 +178,14 @@ fn the_alert_rules_name_only_metrics_and_labels_that_exist_and_say_what_to_do() 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn every_alert_has_its_paragraph_in_the_operations_guide() {
+    let guide = read("docs/operations.md");
+    let missing: Vec<_> =
+        rules().into_iter().map(|rule| rule.0).filter(|name| !guide.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md says nothing of {missing:?}");
+}
+
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();

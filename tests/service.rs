@@ -123,7 +123,7 @@ async fn an_edge_refuses_a_redis_that_would_lose_messages_and_says_what_mends_it
         redis.command(line.split(' ')).await;
     }
     let edge = Process::spawn("edge", &[], &variables);
-    wait_until("it goes on", async || redis.command(["PUBSUB", "CHANNELS"]).await.list().len() > 0).await;
+    wait_until("it goes on", async || !redis.command(["PUBSUB", "CHANNELS"]).await.list().is_empty()).await;
     assert_eq!(edge.stop().await.code(), Some(0), "{}", edge.stderr());
 }
 

@@ -159,3 +159,33 @@ async fn a_redis_that_is_killed_and_comes_back_costs_nothing() {
     assert_eq!(all.len(), 40);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_worker_that_gets_no_answer_gives_its_partitions_up_by_its_own_clock() {
+    let redis: &'static Redis = Box::leak(Box::new(Redis::start(&[]).await));
+    let bench = Bench::on(redis, 2, |_| Act::Done).await;
+    let worker = bench.worker("a").await;
+    bench.shares(&["a"], &[2]).await;
+    redis.freeze();
+    wait_until("it owns nothing", async || worker.status.partitions() == 0).await;
+    redis.thaw();
+    // It comes back by itself, and nothing is stuck from before.
+    bench.shares(&["a"], &[2]).await;
+    let last = bench.add(1, "x").await;
+    bench.settled(1, last).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_owned_and_read_again() {
+    let bench = Bench::on(Box::leak(Box::new(Redis::start(&[]).await)), 1, |_| Act::Done).await;
+    let worker = bench.worker("a").await;
+    let before = bench.add(0, "before").await;
+    bench.settled(0, before).await;
+    bench.redis.command(["FLUSHALL"]).await;
+    let after = bench.add(0, "after").await;
+    bench.settled(0, after).await;
+    // Perhaps twice: once by the owner that had not yet heard that its lease is gone.
+    assert!(bench.bodies().contains(&"after".to_owned()));
+    worker.stop().await;
+}

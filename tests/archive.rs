@@ -1,6 +1,8 @@
 //! The archive's handler against real servers: what it writes, what it waits for, what it gives up,
 //! and how an emptied Redis or Postgres is filled again.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
 mod support;
 
 use std::sync::Arc;

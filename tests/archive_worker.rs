@@ -1,5 +1,7 @@
 //! The archive worker as a whole: leases, reading, writing, acknowledging, and an emptied Redis.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
 mod support;
 
 use std::time::Duration;

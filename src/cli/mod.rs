@@ -45,7 +45,6 @@ pub struct Cli {
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
     Dev(dev::DevArgs),
     Init(init::InitArgs),

@@ -216,9 +216,11 @@ async fn several_processes_may_migrate_at_once() {
 
 #[tokio::test]
 async fn a_postgres_that_is_away_is_waited_for() {
-    let mut settings = crate::config::DatabaseSettings::default();
-    settings.url = crate::config::Secret::new("postgres://postgres@127.0.0.1:1/none");
-    settings.connect_timeout = crate::config::Span::millis(200);
+    let settings = crate::config::DatabaseSettings {
+        url: crate::config::Secret::new("postgres://postgres@127.0.0.1:1/none"),
+        connect_timeout: crate::config::Span::millis(200),
+        ..crate::config::DatabaseSettings::default()
+    };
     let store = Store::connect(&settings).unwrap();
     assert_eq!(store.ping().await.unwrap_err().kind(), Kind::PostgresUnavailable);
 }

@@ -313,6 +313,25 @@ fn without_tests(code: &str) -> String {
     out
 }
 
+/// The guide's table of keys is what people search Redis by.
+#[test]
+fn the_architecture_names_every_key() {
+    let keys = read(&root().join("src/stream/keys.rs"));
+    let guide = read(&root().join("docs/architecture.md"));
+    let names = keys.split("\"").skip(1).step_by(2).filter(|literal| literal.starts_with("{}:"));
+    let of_partition = keys.split("self.of(p, \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let mut patterns: Vec<String> = of_partition.map(|name| format!("`mill:{{p}}:{name}`")).collect();
+    for name in names {
+        let name = name.replacen("{}", "mill", 1).replace("{{{p}}}", "\u{1}");
+        let name = name.replace("{endpoint}", "<name>").replace("{}", "<device>").replace('{', "<").replace('}', ">");
+        patterns.push(format!("`{}`", name.replace('\u{1}', "{p}")));
+    }
+    patterns.retain(|pattern| pattern != "`mill:{p}:<name>`");
+    assert!(patterns.len() > 25, "{patterns:?}");
+    let missing: Vec<_> = patterns.iter().filter(|pattern| !guide.contains(pattern.as_str())).collect();
+    assert!(missing.is_empty(), "docs/architecture.md doesn't name {missing:?}");
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];

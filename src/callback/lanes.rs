@@ -97,7 +97,6 @@ async fn run(shared: Arc<Shared>, room: Room) {
             Ok(Some(settled)) => settled,
             Ok(None) => return,
             Err(_) => {
-                metrics::counter!(names::PANICS).increment(1);
                 error!(entry.id = %held.delivery.id, "a defect: calling back panicked");
                 Settled::Park { reason: "panic", error: "calling back panicked".into() }
             }

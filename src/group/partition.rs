@@ -331,7 +331,6 @@ impl<G: Group> Partition<G> {
                 warn!(group = self.worker.group, partition = %p, %error, "failed to open the handler; trying again");
             }
             Handled::Panicked(panic, said) => {
-                self.worker.meters.panics.increment(1);
                 error!(group = self.worker.group, partition = %p, panic, "the handler panicked: its batch is retried");
                 self.take_outcomes(said);
                 self.recover();

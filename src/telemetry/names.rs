@@ -67,7 +67,7 @@ metrics_table! {
     DURABILITY_VERIFIED = Gauge "millstream_durability_verified" Count [] "1 if Redis was seen to keep what redis.durability promises; 0 if it did not allow the question.";
     REDIS_ERRORS = Counter "millstream_redis_errors_total" Count ["kind"] "Commands that Redis did not answer or refused, by kind of error.";
     POSTGRES_ERRORS = Counter "millstream_postgres_errors_total" Count ["kind"] "Statements that Postgres did not answer or refused, by kind of error.";
-    PANICS = Counter "millstream_panics_total" Count [] "Panics that were caught: each is a defect.";
+    PANICS = Counter "millstream_panics_total" Count [] "Panics of tasks: each is a defect.";
 
     // Edge: connections.
     CONNECTIONS = Gauge "millstream_connections" Count ["protocol"] "Open connections, by subprotocol.";

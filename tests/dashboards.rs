@@ -1,6 +1,8 @@
 //! What operators are given to watch: the dashboard and the alert rules name only metrics and labels
 //! that exist, and every metric that is declared is recorded.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

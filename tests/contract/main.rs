@@ -1,5 +1,7 @@
 //! The client protocol as a client meets it: real processes, real servers, every code.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -12,6 +12,8 @@ use crate::service::SettingsArgs;
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Tells everything that is wrong with the settings, in one run; exits with 2 if anything is.
+    ///
+    /// What only some processes need is a warning, unless --for names one of them.
     #[command(after_help = "Examples:\n  \
         millstream config check --config /etc/millstream.toml\n  \
         millstream config check --config millstream.toml --for edge --json")]
@@ -94,6 +96,11 @@ fn check(args: &CheckArgs, flags: &SettingsArgs) -> Outcome {
             Err(found) => found.0.into_iter().for_each(|found| add(&mut mistakes, found, process)),
         }
     }
+    // What only some processes need may be given to these alone: a secret to the edge, for one.
+    let everybody = asked.len();
+    let (mistakes, lacking): (Vec<_>, Vec<_>) =
+        mistakes.into_iter().partition(|found: &Finding<Mistake>| found.processes.len() == everybody);
+    warnings.extend(lacking.into_iter().map(|found| Finding { about: lacks(found.about), processes: found.processes }));
     if args.json {
         output::json(&json!({
             "ok": mistakes.is_empty(),
@@ -113,6 +120,10 @@ fn check(args: &CheckArgs, flags: &SettingsArgs) -> Outcome {
         output::line(summary(mistakes.len(), warnings.len()))?;
     }
     if mistakes.is_empty() { Ok(()) } else { Err(Ending::MistakesTold) }
+}
+
+fn lacks(mistake: Mistake) -> Warning {
+    Warning { subject: mistake.subject, what: mistake.what }
 }
 
 fn add<T: PartialEq>(findings: &mut Vec<Finding<T>>, about: T, process: Process) {

@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:\n  \
 /// not settled or the archive does not hold stays, unless --force-lossy says otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", when::FORMS))]
-#[group(id = "cut", required = true, multiple = false, args = ["before", "keep"])]
+#[command(group = clap::ArgGroup::new("cut").required(true).args(["before", "keep"]))]
 pub(super) struct TrimArgs {
     /// Remove what comes before this.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]

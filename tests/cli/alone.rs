@@ -19,7 +19,7 @@ async fn all_mistakes_are_told_in_one_run_with_the_nearest_right_key() {
     let env = vec![("MILLSTREAM__EDGE__LISTN".to_owned(), "x".to_owned())];
     let said = millstream(&["config", "check", "--config", file.to_str().unwrap()], &env).await;
     assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
-    for part in ["archive.max_rows?", "line 2", "archive.max_delay", "redis.partitions", "edge.listen"] {
+    for part in ["archive.max_rows?", "line 2", "archive.max_delay", "redis.partitions", "millstream__edge__listen"] {
         assert!(said.out.to_lowercase().contains(part), "{part} is not in:\n{}", said.out);
     }
     let json = millstream(&["config", "check", "--json", "--config", file.to_str().unwrap()], &env).await;
@@ -33,6 +33,12 @@ async fn all_mistakes_are_told_in_one_run_with_the_nearest_right_key() {
 async fn settings_without_a_mistake_pass() {
     let said = millstream(&["config", "check"], &with_secret()).await;
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/millstream.toml");
+    let shipped = millstream(&["config", "check", "--config", file], &[]).await;
+    assert_eq!(shipped.code, Some(0), "{}{}", shipped.out, shipped.err);
+    assert!(shipped.out.contains("auth.hs256_secret") && shipped.out.contains("[for edge]"), "{}", shipped.out);
+    let edge = millstream(&["config", "check", "--config", file, "--for", "edge"], &[]).await;
+    assert_eq!(edge.code, Some(2), "{}{}", edge.out, edge.err);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ async fn an_endpoint_gets_a_range_again_marked_so_and_live_delivery_goes_on() {
         alice.send("chat", &format!("c-{n}"), json!(n)).await;
     }
     let messages = |replayed: bool| {
-        let all = receiver.accepted().into_iter().filter(move |callback| is_replay(callback) == replayed);
+        let all = receiver.seen().into_iter().filter(move |callback| is_replay(callback) == replayed);
         all.filter(|callback| callback.json()["type"] == "message").collect::<Vec<_>>()
     };
     wait_until("all were called back", async || messages(false).len() >= 30).await;
@@ -34,7 +34,8 @@ async fn an_endpoint_gets_a_range_again_marked_so_and_live_delivery_goes_on() {
     for n in 30..60 {
         alice.send("chat", &format!("c-{n}"), json!(n)).await;
     }
-    replay.await.unwrap().ok();
+    let done = replay.await.unwrap().ok();
+    assert!(done.out.contains("has taken"), "{}", done.out);
     wait_until("live ones were called back", async || messages(false).len() >= 60).await;
 
     let live = messages(false);

@@ -66,7 +66,7 @@ enum Command {
 /// Reads the arguments of this process, does what they say, and gives its exit code.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
-    match Box::pin(cli.command.run(&cli.settings)).await {
+    match cli.command.run(&cli.settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(ending) => ending.report(),
     }
@@ -76,17 +76,17 @@ impl Command {
     async fn run(self, flags: &SettingsArgs) -> Outcome {
         match self {
             Self::Dev(args) => Ok(dev::run(&args, flags).await?),
-            Self::Init(args) => init::run(args, flags).await,
+            Self::Init(args) => Box::pin(init::run(args, flags)).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),
             Self::Connect(args) => connect::run(args, flags).await,
-            Self::Tail(args) => tail::run(args, flags).await,
-            Self::Publish(args) => publish::run(args, flags).await,
-            Self::Groups(args) => groups::run(args, flags).await,
-            Self::Flush(args) => flush::run(args, flags).await,
-            Self::Dead(command) => dead::run(command, flags).await,
-            Self::Trim(args) => trim::run(args, flags).await,
-            Self::Replay(args) => replay::run(args, flags).await,
+            Self::Tail(args) => Box::pin(tail::run(args, flags)).await,
+            Self::Publish(args) => Box::pin(publish::run(args, flags)).await,
+            Self::Groups(args) => Box::pin(groups::run(args, flags)).await,
+            Self::Flush(args) => Box::pin(flush::run(args, flags)).await,
+            Self::Dead(command) => Box::pin(dead::run(command, flags)).await,
+            Self::Trim(args) => Box::pin(trim::run(args, flags)).await,
+            Self::Replay(args) => Box::pin(replay::run(args, flags)).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

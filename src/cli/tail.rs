@@ -58,7 +58,7 @@ pub(super) async fn run(args: TailArgs, flags: &SettingsArgs) -> Outcome {
     let what = room.as_ref().map_or_else(|| "everything".to_owned(), |room| format!("room {room}"));
     output::note(format!("tailing {what}; Ctrl-C ends"));
     let mut tail = Tail { room, json: args.json, left: args.count.unwrap_or(u64::MAX), positions };
-    match shutdown.or(tail.run(&here)).await {
+    match shutdown.or(Box::pin(tail.run(&here))).await {
         Some(ended) => ended,
         None => Ok(()),
     }

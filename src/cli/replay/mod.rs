@@ -93,17 +93,17 @@ pub(super) async fn run(args: ReplayArgs, flags: &SettingsArgs) -> Outcome {
     let shutdown = Shutdown::on_signals()?;
     if replay.job.group == STDOUT {
         let export = export::run(replay.sources(), replay.job.from.previous());
-        let Some(written) = shutdown.or(export).await else { return Err(Ending::Stopped) };
+        let Some(written) = shutdown.or(Box::pin(export)).await else { return Err(Ending::Stopped) };
         output::note(format!("wrote {}", output::count(written?, "entry", "entries")));
         return Ok(());
     }
-    let Some(plan) = shutdown.or(replay.plan()).await else { return Err(Ending::Stopped) };
+    let Some(plan) = shutdown.or(Box::pin(replay.plan())).await else { return Err(Ending::Stopped) };
     let plan = plan?;
     if !args.json {
         replay.show(&plan)?;
     }
     if args.execute {
-        return replay.execute(&plan, &args, &shutdown).await;
+        return Box::pin(replay.execute(&plan, &args, &shutdown)).await;
     }
     if args.json {
         return output::json(&replay.json(&plan, None));
@@ -227,7 +227,7 @@ impl Replay {
         if args.wait {
             let taken = stream::iter(self.sources().into_iter().map(copying)).map(Ok);
             let taken = taken.try_for_each(async |copying: Copying<'_>| copying.taken().await);
-            let Some(taken) = shutdown.or(taken).await else { return Err(Ending::Stopped) };
+            let Some(taken) = shutdown.or(Box::pin(taken)).await else { return Err(Ending::Stopped) };
             taken?;
         }
         if args.json {

@@ -189,12 +189,12 @@ fn every_alert_has_its_paragraph_in_the_operations_guide() {
 }
 
 fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             sources(&path, text);
         } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("telemetry/names.rs") {
-            let source = fs::read_to_string(&path).unwrap();
+            let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             // What only a test records is not recorded.
             text.push_str(source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default());
         }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::state::Api;
 use crate::archive::flush as flush_archive;
-use crate::model::{Cid, DeviceId, EdgeNote, FileRef, Item, Message, Room, SenderType, UserId};
+use crate::model::{Cid, DeviceId, FileRef, Item, Message, Room, SenderType, UserId};
 use crate::protocol::{FILE_NAME_BYTES_MAX, FILE_URL_BYTES_MAX, KIND_BYTES_MAX, KIND_DEFAULT, check_body};
 use crate::publish::{Outcome, mark};
 use crate::stream::Publish;
@@ -24,6 +24,9 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
 const FLUSH_PATIENCE_MAX_MS: u64 = 300_000;
 /// The device of messages that come through the API and name none.
 const API_DEVICE: &str = "api";
+
+/// Memories of cids that the API has for each user, as many as devices.
+const API_MEMORIES: u8 = 64;
 
 /// A message to be put into a room.
 #[derive(Deserialize, ToSchema)]
@@ -119,6 +122,9 @@ fn prepare(api: &Api, room: &Room, user: &UserId, cid: &Cid, message: &NewMessag
     };
     let mark = mark(room, &message);
     let envelope = Item::Message(message).encode().into();
+    // A backend sends more than one device does: its cids are spread over many memories, so that
+    // some thousands are remembered.
+    let device = name(DeviceId::new(&format!("{API_DEVICE}-{:02x}", mark[0] % API_MEMORIES)), "bad_request")?;
     Ok(Publish { room: room.clone(), user: user.clone(), device, mark, envelope })
 }
 
@@ -134,7 +140,8 @@ pub(super) struct Closed {
     closed_now: bool,
 }
 
-/// Closes a room for good: it takes no more messages, and whoever follows it is put out.
+/// Closes a room for good: it takes no more messages, and whoever follows it is put out once it has
+/// got everything up to there.
 #[utoipa::path(
     post, path = "/api/v1/rooms/{room}/close", tag = "rooms", security(("api_key" = [])),
     params(("room" = String, Path, description = "The room")),
@@ -144,7 +151,6 @@ pub(super) async fn close(State(api): State<Arc<Api>>, Path(room): Path<String>)
     let room = name(Room::new(&room), "bad_room")?;
     let closed = api.redis.close_room(api.partitions.of(&room), &room).await?;
     let closed_now = closed.ok_or_else(|| Problem::no_such(format!("there is no room {room}")))?;
-    api.tell_edges(&EdgeNote::CloseRoom { room: room.clone() }).await?;
     Ok(Json(Closed { room: room.to_string(), closed_now }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{PartitionId, Room};
+use crate::model::PartitionId;
 
 /// A change that concerns a connection itself.
 #[derive(Debug, Clone)]
@@ -13,8 +13,6 @@ pub(super) enum Control {
     Disconnect,
     /// The edge stops: say goodbye, and come back after this time.
     Drain(Duration),
-    /// The room was closed.
-    CloseRoom(Room),
     /// The log of this partition may be another than before: verify every subscription in it.
     Verify(PartitionId),
     /// The edge was taken for dead: count this connection's stays again.

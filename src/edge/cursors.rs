@@ -31,17 +31,27 @@ pub(super) struct Cursors {
     changed: Mutex<Changed>,
     redis: Redis,
     ttl: Duration,
+    /// Held from taking to having written: whoever waits for a device's cursors waits for those too
+    /// that another write has taken.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// Keeps the cursor that is further on. Ids grow by time, over losses of the log too.
+fn raise(cursors: &mut HashMap<Room, Cursor>, room: Room, cursor: Cursor) {
+    let kept = cursors.entry(room).or_insert(cursor);
+    *kept = (*kept).max(cursor);
 }
 
 impl Cursors {
     pub(super) fn new(redis: Redis, ttl: Duration) -> Self {
-        Self { changed: Mutex::default(), redis, ttl }
+        Self { changed: Mutex::default(), redis, ttl, writing: tokio::sync::Mutex::default() }
     }
 
     /// A device has taken over everything up to `cursor`.
     pub(super) fn acked(&self, user: &UserId, device: &DeviceId, room: &Room, cursor: Cursor) {
         let mut changed = self.lock();
-        changed.cursors.entry((user.clone(), device.clone())).or_default().insert(room.clone(), cursor);
+        let cursors = changed.cursors.entry((user.clone(), device.clone())).or_default();
+        raise(cursors, room.clone(), cursor);
     }
 
     /// A user has read everything up to `seq`.
@@ -49,6 +59,11 @@ impl Cursors {
         let mut changed = self.lock();
         let marker = changed.read.entry(user.clone()).or_default().entry(room.clone()).or_default();
         *marker = (*marker).max(seq);
+    }
+
+    /// How far a user has read in a room, if it is not written yet; 0 otherwise.
+    pub(super) fn unwritten_read(&self, user: &UserId, room: &Room) -> u64 {
+        self.lock().read.get(user).and_then(|markers| markers.get(room)).copied().unwrap_or(0)
     }
 
     /// What has changed of a device's cursor in a room and is not written yet.
@@ -59,6 +74,7 @@ impl Cursors {
     /// Writes what changed of one device and its user, at the end of its connection.
     /// What can't be written stays for the next write.
     pub(super) async fn write_device(&self, user: &UserId, device: &DeviceId) -> Result<()> {
+        let _writing = self.writing.lock().await;
         let taken = {
             let mut changed = self.lock();
             let key = (user.clone(), device.clone());
@@ -72,6 +88,7 @@ impl Cursors {
 
     /// Writes everything that changed.
     pub(super) async fn write_all(&self) -> Result<()> {
+        let _writing = self.writing.lock().await;
         let taken = mem::take(&mut *self.lock());
         let began = Instant::now();
         let written = self.write(taken).await;
@@ -115,7 +132,7 @@ impl Cursors {
         for (device, cursors) in taken.cursors {
             let newer = changed.cursors.entry(device).or_default();
             for (room, cursor) in cursors {
-                newer.entry(room).or_insert(cursor);
+                raise(newer, room, cursor);
             }
         }
         for (user, markers) in taken.read {

@@ -15,10 +15,9 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::asks::Asks;
-use super::outbox::{Note, Outbox, SubscriptionId};
 use crate::backoff::Backoff;
 use crate::model::{PartitionId, Partitions, Requests, Room, UserId};
-use crate::stream::{MemberStep, Redis, Step, Stepped};
+use crate::stream::{MemberStep, Redis, Step};
 
 /// Orders of one call at most.
 const CALL_ORDERS_MAX: usize = 512;
@@ -28,7 +27,7 @@ const QUEUE_ORDERS_MAX: usize = 8_192;
 /// Something for a desk to do.
 pub(super) enum Order {
     /// Count a join, then send the request.
-    Join { step: MemberStep, outbox: Arc<Outbox>, subscription: SubscriptionId, ask: u64 },
+    Join { step: MemberStep, ask: u64 },
     /// Count a step.
     Count(MemberStep),
     /// Send the request with this number.
@@ -88,36 +87,28 @@ impl Desk {
     async fn run(self, mut orders: mpsc::Receiver<Order>) {
         let mut gathered = Vec::new();
         while orders.recv_many(&mut gathered, CALL_ORDERS_MAX).await > 0 {
-            let (mut steps, mut joins, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut steps, mut asked) = (Vec::new(), Vec::new());
             for order in gathered.drain(..) {
                 match order {
-                    Order::Join { step, outbox, subscription, ask } => {
-                        joins.push((steps.len(), outbox, subscription, ask));
+                    Order::Join { step, ask } => {
                         steps.push(step);
+                        asked.push(ask);
                     }
                     Order::Count(step) => steps.push(step),
                     Order::Ask(number) => asked.push(number),
                 }
             }
-            let stepped = self.count(&steps).await;
-            for (at, outbox, subscription, ask) in joins {
-                if stepped.get(at) == Some(&Stepped::RoomClosed) {
-                    self.asks.forget(ask);
-                    outbox.push(Note::RoomClosed(subscription));
-                } else {
-                    asked.push(ask);
-                }
-            }
+            self.count(&steps).await;
             self.ask(&asked).await;
         }
     }
 
     /// Counts until Redis has answered: a join or leave that is not counted would be wrong for ever.
-    async fn count(&self, steps: &[MemberStep]) -> Vec<Stepped> {
+    async fn count(&self, steps: &[MemberStep]) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         while !steps.is_empty() {
             match self.redis.count_members(self.partition, &self.edge, self.debounce, steps).await {
-                Ok(stepped) => return stepped,
+                Ok(_) => return,
                 Err(error) => {
                     if backoff.attempts() == 0 {
                         warn!(partition = %self.partition, %error, "could not count members, trying again");
@@ -126,7 +117,6 @@ impl Desk {
                 }
             }
         }
-        Vec::new()
     }
 
     async fn ask(&self, numbers: &[u64]) {

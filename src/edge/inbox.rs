@@ -115,14 +115,14 @@ impl Inbox {
             EdgeNote::Answers(answers) => answers.into_iter().for_each(|answered| edge.asks.answer(answered)),
             EdgeNote::Canary => self.canary.ok(),
             EdgeNote::Replaced { wait } => edge.replacements.replaced(wait),
-            EdgeNote::CloseRoom { room } => edge.registry.control_room(&room, &Control::CloseRoom(room.clone())),
             EdgeNote::Disconnect { user, device } => {
                 for connection in edge.registry.connections(&user, device.as_deref()) {
                     connection.outbox.push(Note::Control(Control::Disconnect));
                 }
             }
-            EdgeNote::Replace { user, device, reply_to, wait } => {
-                let older = edge.registry.connections(&user, Some(&device));
+            EdgeNote::Replace { user, device, connection, reply_to, wait } => {
+                let mut older = edge.registry.connections(&user, Some(&device));
+                older.retain(|other| other.outbox.connection == connection);
                 let edge = edge.clone();
                 self.replacing.spawn(async move {
                     for connection in older {

@@ -33,8 +33,6 @@ pub(super) enum Note {
     Published(u64, Outcome),
     /// An answer of the replay workers; nothing: they could not be reached in time.
     Answer(u64, Option<Arc<Answer>>),
-    /// What became of a join's counting: the room is closed.
-    RoomClosed(SubscriptionId),
     /// Something that changes the connection itself.
     Control(Control),
 }

@@ -37,10 +37,13 @@ pub(super) struct Connection {
     pub(super) ended: CancellationToken,
 }
 
+/// A map in shards, each behind its own lock.
+type Shards<K, V> = Box<[Mutex<HashMap<K, V>>]>;
+
 /// All connections of the edge and what they follow.
 pub(super) struct Registry {
-    rooms: Box<[Mutex<HashMap<Room, Receivers>>]>,
-    users: Box<[Mutex<HashMap<UserId, Vec<Connection>>>]>,
+    rooms: Shards<Room, Receivers>,
+    users: Shards<UserId, Vec<Connection>>,
     hasher: RandomState,
 }
 
@@ -89,13 +92,6 @@ impl Registry {
             if Some(*connection) != from {
                 receiver.outbox.push_signal(receiver.subscription, frame);
             }
-        }
-    }
-
-    /// Sends a note to everybody who follows a room.
-    pub(super) fn control_room(&self, room: &Room, control: &Control) {
-        for receiver in self.room(room).get(room).into_iter().flat_map(IndexMap::values) {
-            receiver.outbox.push(Note::Control(control.clone()));
         }
     }
 

@@ -63,7 +63,11 @@ pub async fn run(
 
 async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shutdown: Shutdown) -> Result<Parts> {
     let partitions = Partitions::new(settings.redis.partitions)?;
-    let id = if settings.edge.id.is_empty() { made_up_id() } else { settings.edge.id.clone() };
+    // Never the id of an earlier process: its answers, notes and members are not ours.
+    let id = match settings.edge.id.as_str() {
+        "" => made_up_id(),
+        configured => format!("{configured}-{}", made_up_id()),
+    };
     let registry = Arc::new(Registry::new());
     let tail_reader = redis.reader(BLOCK).await?;
     let inbox_reader = redis.reader(BLOCK).await?;

@@ -43,6 +43,8 @@ pub(super) struct Tail {
     /// Counts changes of coverage, for those who wait for one.
     changes: watch::Sender<u64>,
     entered: Notify,
+    /// The same for a reader that has nothing to read yet.
+    first: Notify,
     waker: Redis,
 }
 
@@ -54,6 +56,7 @@ impl Tail {
             partitions: Mutex::new(coverage),
             changes: watch::Sender::new(0),
             entered: Notify::new(),
+            first: Notify::new(),
             waker: reader.waker(),
         }
     }
@@ -71,6 +74,7 @@ impl Tail {
         let mut changes = self.changes.subscribe();
         while self.reached(partition).is_none() {
             self.entered.notify_one();
+            self.first.notify_one();
             // The state lives as long as the tail, so waiting can't fail.
             let _ = changes.changed().await;
         }
@@ -156,7 +160,7 @@ async fn read_once(tail: &Tail, redis: &Redis, reader: &mut Reader, dispatch: &m
     tail.changes.send_modify(|changes| *changes += 1);
     dispatch.partitions.set(covered.len() as f64);
     if covered.is_empty() {
-        let _ = tokio::time::timeout(BLOCK, tail.entered.notified()).await;
+        let _ = tokio::time::timeout(BLOCK, tail.first.notified()).await;
         return Ok(());
     }
     let keys: Vec<(String, EntryId)> = covered.iter().map(|(p, after)| (redis.keys().log(*p), *after)).collect();

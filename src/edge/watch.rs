@@ -54,12 +54,18 @@ pub(super) async fn run(edge: Arc<Edge>, log: Part, canary: Part) {
 /// Whether each partition is initialised; those that are not the same as before are verified.
 async fn look(edge: &Edge, epochs: &mut HashMap<PartitionId, String>) -> Result<()> {
     let looks = edge.partitions.all().map(|partition| look_at(edge, partition));
-    let mut missing = Vec::new();
+    let (mut missing, mut failure) = (Vec::new(), None);
     for (partition, found) in edge.partitions.all().zip(futures_util::future::join_all(looks).await) {
-        let (epoch, went_back) = found?;
-        let Some(epoch) = epoch else {
-            missing.push(partition.to_string());
-            continue;
+        let (epoch, went_back) = match found {
+            Ok((Some(epoch), went_back)) => (epoch, went_back),
+            Ok((None, _)) => {
+                missing.push(partition.to_string());
+                continue;
+            }
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
         };
         let before = epochs.insert(partition, epoch.clone());
         if went_back || before.is_some_and(|before| before != epoch) {
@@ -67,7 +73,9 @@ async fn look(edge: &Edge, epochs: &mut HashMap<PartitionId, String>) -> Result<
             edge.registry.control_all(|| Control::Verify(partition));
         }
     }
-    if missing.is_empty() {
+    if let Some(failure) = failure {
+        Err(failure)
+    } else if missing.is_empty() {
         Ok(())
     } else {
         Err(crate::Error::new(

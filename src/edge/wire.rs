@@ -3,8 +3,8 @@
 //! # Design
 //! Server frames aren't masked, so a frame is encoded once, header and payload, and shared by all
 //! its receivers; here such frames wait in a queue and leave with one system call for many. The
-//! WebSocket library keeps reading, control frames and the closing handshake; what it writes waits
-//! until the queue is empty, so the two never mix within a frame.
+//! WebSocket library keeps reading, control frames and the closing handshake; what it writes goes
+//! through the same queue, so the two never mix within a frame.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -94,8 +94,13 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        // Into the same queue: a pong that went out in part would be split by the next frame.
+        self.enqueue(Bytes::copy_from_slice(buf));
+        match self.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What is queued is as good as written: flushing waits for it.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

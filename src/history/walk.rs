@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::page::{Bounds, Draft, Reach};
 use super::reading::{Reading, Shape};
-use super::window::owned;
+use super::window::whole;
 use crate::error::Result;
 use crate::model::{EntryId, Room};
 use crate::stream::{RawEntry, Redis};
@@ -81,7 +81,7 @@ fn hand_out(raw: RawEntry, rooms: &HashMap<Room, Vec<usize>>, readings: &mut [&m
     }
     let waiting: Vec<usize> = waiting.copied().collect();
     // A damaged entry is the archive's to park; here its number is missing, and that is seen.
-    let Ok(entry) = raw.into_entry().map(owned) else { return };
+    let Ok(entry) = whole(raw) else { return };
     for index in waiting {
         readings[index].draft(page).take(&entry);
     }

@@ -80,7 +80,7 @@ impl Window {
     fn keep(&mut self, raw: RawEntry) {
         let Some(held) = raw.text("r").and_then(|room| self.rooms.get_mut(room)) else { return };
         // A damaged entry is the archive's to park; here its number is missing, and that is seen.
-        let Ok(entry) = raw.into_entry().map(owned) else { return };
+        let Ok(entry) = whole(raw) else { return };
         if entry.kind == EntryKind::Message {
             held.lowest = Some(entry.seq);
         }
@@ -167,6 +167,13 @@ pub(super) fn before(message: &Entry) -> Cursor {
 /// The entry with an envelope of its own: as it came, it keeps the whole answer of Redis in memory.
 pub(super) fn owned(entry: Entry) -> Entry {
     Entry { envelope: bytes::Bytes::copy_from_slice(&entry.envelope), ..entry }
+}
+
+/// An entry that can be delivered, opened to see it, with an envelope of its own.
+pub(super) fn whole(raw: RawEntry) -> Result<Entry> {
+    let entry = raw.into_entry()?;
+    entry.open()?;
+    Ok(owned(entry))
 }
 
 /// Whether nothing of the room can be before this entry.

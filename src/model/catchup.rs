@@ -176,6 +176,8 @@ pub enum EdgeNote {
         user: String,
         /// The device.
         device: String,
+        /// The older connection's number on its edge: a newer one there stays.
+        connection: u64,
         /// The edge that waits for [`EdgeNote::Replaced`].
         reply_to: String,
         /// The number of the wait there.
@@ -192,11 +194,6 @@ pub enum EdgeNote {
         user: String,
         /// One device only.
         device: Option<String>,
-    },
-    /// End every subscription of a room (it was closed).
-    CloseRoom {
-        /// The room.
-        room: Room,
     },
     /// The edge's own canary.
     Canary,

@@ -137,8 +137,8 @@ impl Room {
         self.0.starts_with('@')
     }
 
-    /// The inbox of a user. A user whose name holds what a room's name may not gets `%XX` escapes
-    /// written with `.` (a room has no `%`).
+    /// The inbox of a user: `@user:<user>`. A name that holds what a room's name may not is written with
+    /// `.xx` escapes behind `@user-x:`.
     ///
     /// ```
     /// use millstream::model::{Room, UserId};
@@ -148,7 +148,8 @@ impl Room {
         if let Ok(room) = Self::new(&format!("@user:{user}")) {
             return room;
         }
-        let mut name = String::from("@user:");
+        // A prefix of its own: no plain name can come out the same.
+        let mut name = String::from("@user-x:");
         for byte in user.bytes() {
             if byte.is_ascii_alphanumeric() || b"_-:/@".contains(&byte) {
                 name.push(char::from(byte));
@@ -159,7 +160,7 @@ impl Room {
         if name.len() > ROOM_BYTES_MAX {
             // 64 bytes escaped fill up to 198: beyond the limit the digest keeps the name unique.
             let digest = <sha2::Sha256 as sha2::Digest>::digest(user.as_bytes());
-            name = format!("@user:.sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
+            name = format!("@user-sha256:{}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
         }
         Self(name.into())
     }

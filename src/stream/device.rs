@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fred::interfaces::{HashesInterface as _, KeysInterface as _};
+use fred::interfaces::KeysInterface as _;
 use fred::types::{Expiration, SetOptions, Value};
 
 use super::connection::failed;
@@ -16,6 +16,20 @@ static RAISE: Script = Script::new(
     "for i = 2, #ARGV, 2 do \
        local old = redis.call('HGET', KEYS[1], ARGV[i]) \
        if not old or tonumber(old) < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end \
+     end \
+     redis.call('PEXPIRE', KEYS[1], ARGV[1]) return 1",
+);
+
+/// Moves cursors (`ms-n,seq`) forward, never back: a write may come late, from an edge that the device
+/// has left.
+static ADVANCE: Script = Script::new(
+    "advance cursors",
+    "for i = 2, #ARGV, 2 do \
+       local old = redis.call('HGET', KEYS[1], ARGV[i]) \
+       local ms, n = string.match(ARGV[i + 1], '^(%d+)-(%d+),') \
+       local old_ms, old_n = string.match(old or '', '^(%d+)-(%d+),') \
+       ms, n, old_ms, old_n = tonumber(ms), tonumber(n), tonumber(old_ms or -1), tonumber(old_n or -1) \
+       if ms > old_ms or ms == old_ms and n >= old_n then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end \
      end \
      redis.call('PEXPIRE', KEYS[1], ARGV[1]) return 1",
 );
@@ -70,23 +84,20 @@ impl Redis {
         ))
     }
 
-    /// Saves cursors of many devices in one pipeline; each hash lives `ttl` from now.
+    /// Saves cursors of many devices, all under way at once; each hash lives `ttl` from now. A cursor
+    /// that is further on already stays.
     ///
     /// # Errors
     /// As Redis answers. Repeating is harmless.
     pub async fn save_cursors(&self, devices: &[DeviceCursors], ttl: Duration) -> Result<()> {
-        let pipeline = self.client().pipeline();
-        let doing = |e| failed("save cursors", e);
-        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        for device in devices {
-            let key = self.keys().cursor(&device.user, &device.device);
-            let fields: Vec<(String, String)> =
-                device.cursors.iter().map(|(room, cursor)| (room.to_string(), cursor.to_string())).collect();
-            let () = pipeline.hset(key.as_str(), fields).await.map_err(doing)?;
-            let () = pipeline.expire(key.as_str(), seconds, None).await.map_err(doing)?;
-        }
-        let _answers: Vec<Value> = pipeline.all().await.map_err(doing)?;
-        Ok(())
+        let saved = devices.iter().map(|device| {
+            let mut args = vec![Arg::from(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))];
+            for (room, cursor) in &device.cursors {
+                args.extend([Arg::from(room.as_str()), Arg::from(cursor.to_string())]);
+            }
+            ADVANCE.run(self, vec![self.keys().cursor(&device.user, &device.device)], args)
+        });
+        futures_util::future::try_join_all(saved).await.map(|_| ())
     }
 
     /// Raises read markers of a user; lower ones are ignored.

@@ -117,17 +117,25 @@ async fn limits_that_pass_are_retryable() {
 
 /// A closed room takes nothing more, and puts out who follows it.
 #[tokio::test]
-async fn a_closed_room_refuses_messages_and_joins() {
+async fn a_closed_room_refuses_messages_and_is_left_by_all() {
     let stack = Stack::builder().workers(&["archive", "replay", "api"]).start().await;
     let mut client = stack.client("alice", "d").await;
     client.join("hall", json!("now")).await;
+    client.expect_in("event", "hall").await;
+    client.expect_in("event", "hall").await;
     client.send("hall", "c1", json!(1)).await;
     let api = stack.addr("api");
     assert_eq!(post(api, "/api/v1/rooms/hall/close").await, 200);
+    let event = client.expect_in("event", "hall").await;
+    assert_eq!(event["event"], "room_closed", "everything up to there is delivered first");
     assert_eq!(client.expect("left").await["reason"], "room_closed");
     let late = json!({ "type": "send", "ref": 1, "room": "hall", "cid": "c2", "body": 2 });
     assert_eq!(refusal(&mut client, late).await, ("room_closed".into(), false));
-    assert_eq!(refusal(&mut client, json!({ "type": "join", "ref": 2, "room": "hall" })).await.0, "room_closed");
+    // Who was away gets what was accepted before, and is put out then.
+    let mut late = stack.client("bob", "late").await;
+    late.join("hall", json!("start")).await;
+    assert_eq!(late.bodies("hall"), [json!(1)]);
+    assert_eq!(late.expect("left").await["reason"], "room_closed");
     assert_eq!(client.send("hall", "c1", json!(1)).await["duplicate"], true, "what was accepted before is known");
     assert_eq!(get(api, "/api/v1/groups", &[]).await.0, 401, "without the key");
 }

@@ -11,9 +11,6 @@ use crate::model::{Answer, Ask, Cursor, EntryKind, Room};
 use crate::protocol::{ErrorCode, Refusal, RequestRef};
 use crate::telemetry::names;
 
-/// Acknowledgements whose ids are being looked up, at most: a later one covers them.
-const RESOLVING_MAX: usize = 64;
-
 /// Acknowledgements of messages so long ago that their ids are not at hand any more.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
@@ -23,6 +20,10 @@ pub(super) struct Acks {
 impl Acks {
     pub(super) fn is_waiting_for(&self, ask: u64) -> bool {
         self.resolving.contains_key(&ask)
+    }
+
+    pub(super) fn asks(&self) -> impl Iterator<Item = u64> {
+        self.resolving.keys().copied()
     }
 }
 
@@ -43,20 +44,27 @@ impl Session {
         if newer {
             subscription.acked_upto(seq);
         }
+        // What was read at `hello` is old news from now on.
+        self.saved = None;
         if read {
             self.edge.cursors.read(&self.claims.user, &room, seq);
         }
         match id {
             _ if !newer => {}
             Some(id) => self.edge.cursors.acked(&self.claims.user, &self.device, &room, Cursor::new(id, seq)),
-            None if self.acks.resolving.len() < RESOLVING_MAX => {
+            None => {
+                // A later acknowledgement covers an earlier one that is still being looked up.
+                let earlier = self.acks.resolving.iter().find(|(_, (other, _))| *other == room).map(|(ask, _)| *ask);
+                if let Some(earlier) = earlier {
+                    self.acks.resolving.remove(&earlier);
+                    self.edge.asks.forget(earlier);
+                }
                 let ask = Ask::History { before: Some(seq + 1), after: None, limit: 1 };
                 let number = self.edge.asks.open(&self.outbox, &room, ask, Some(*self.edge.settings.edge.join_timeout));
                 metrics::counter!(names::ASKS, "kind" => "ack").increment(1);
                 self.acks.resolving.insert(number, (room.clone(), seq));
                 self.edge.desks.order(&room, Order::Ask(number)).await;
             }
-            None => {}
         }
     }
 
@@ -65,10 +73,7 @@ impl Session {
         let Some((room, seq)) = self.acks.resolving.remove(&number) else { return };
         let Some(Answer::History { entries, .. }) = answer.map(Arc::as_ref) else { return };
         let found = entries.iter().find(|entry| entry.seq == seq && entry.kind == EntryKind::Message);
-        let unwritten = self.edge.cursors.unwritten(&self.claims.user, &self.device, &room);
-        if let Some(entry) = found
-            && unwritten.is_none_or(|newer| newer.seq < seq)
-        {
+        if let Some(entry) = found {
             self.edge.cursors.acked(&self.claims.user, &self.device, &room, entry.cursor());
         }
     }

@@ -38,7 +38,6 @@ impl Session {
             }
             Note::Published(ticket, outcome) => self.published(ticket, outcome),
             Note::Answer(number, answer) => self.answered(number, answer.as_ref()),
-            Note::RoomClosed(subscription) => self.refused_closed(subscription),
             Note::Control(control) => self.control(control)?,
         }
         Ok(())
@@ -49,7 +48,6 @@ impl Session {
             Control::Replaced => return Err(Ending::replaced()),
             Control::Disconnect => return Err(Ending::disconnected()),
             Control::Drain(after) => return Err(Ending::restart(after)),
-            Control::CloseRoom(room) => self.to_put_out.push(room),
             Control::Verify(partition) => self.verify(partition),
             Control::CountAgain => self.to_count_again = true,
         }
@@ -67,12 +65,6 @@ impl Session {
         if std::mem::take(&mut self.to_count_again) {
             self.count_again().await;
         }
-    }
-
-    fn refused_closed(&mut self, id: SubscriptionId) {
-        let Some((room, request_ref)) = self.unjoin(id) else { return };
-        let refusal = Refusal::new(ErrorCode::RoomClosed, "the room is closed").in_room(&room).to(request_ref);
-        self.refuse(&refusal);
     }
 
     /// Gives up a join that can't be served; its count is taken back.

@@ -8,7 +8,7 @@ use super::super::desk::Order;
 use super::super::outbox::{Dropped, SubscriptionId};
 use super::subscription::{State, Subscription};
 use super::{QUEUED_LOW, Session};
-use crate::model::{Ask, Cursor, Entry, EntryId, Page, PartitionId, ResetReason};
+use crate::model::{Ask, Cursor, Entry, EntryId, EntryKind, EventName, Item, Page, PartitionId, ResetReason, Room};
 use crate::protocol::ServerFrame;
 use crate::telemetry::names;
 
@@ -31,6 +31,7 @@ impl Session {
                 subscription.delivered(entries);
                 self.ws.get_mut().enqueue(frames);
                 self.edge.metrics.delivered_live(entries);
+                self.closed_by(batch.room(), entries);
             }
             Fit::Hole => {
                 subscription.fall_behind();
@@ -113,10 +114,10 @@ impl Session {
         }
         subscription.delivered(entries);
         subscription.last = subscription.last.max(Cursor::new(page.upto.id, subscription.last.seq));
-        if subscription.must_reach == EntryId::MAX {
-            // The partition was not covered yet when we joined: what it has reached now is enough.
-            subscription.must_reach = self.edge.tail.reached(subscription.partition).unwrap_or(EntryId::MAX);
-        }
+        // Nothing passes a subscription by that the tail has not reached; a tail that went back, because
+        // the log had lost its end, will not reach it again.
+        let tail = self.edge.tail.reached(subscription.partition).unwrap_or(EntryId::MAX);
+        subscription.must_reach = subscription.must_reach.min(tail);
         let reached = subscription.last.id >= subscription.must_reach;
         if page.more || !reached {
             let not_before = (!page.more).then(|| Instant::now() + NOT_YET);
@@ -124,10 +125,23 @@ impl Session {
         }
         if !entries.is_empty() {
             self.edge.metrics.replayed.increment(entries.len() as u64);
-            self.say(&ServerFrame::Replay { room: &room, entries, more: page.more });
+            let more = page.more || !reached;
+            self.say(&ServerFrame::Replay { room: &room, entries, more });
         }
+        self.closed_by(&room, entries);
         if !page.more && reached {
             self.go_live(id);
+        }
+    }
+
+    /// Whoever has got the event that closed its room is put out.
+    fn closed_by(&mut self, room: &Room, entries: &[Entry]) {
+        let closes = |entry: &Entry| {
+            let closed = EventName::RoomClosed.as_str();
+            entry.kind == EntryKind::Event && matches!(entry.open(), Ok(Item::Event(event)) if event.event == closed)
+        };
+        if entries.iter().any(closes) {
+            self.to_put_out.push(room.clone());
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Ending {
     /// Close code; nothing: the client has closed, or is gone.
     code: Option<u16>,
     reason: &'static str,
-    error: Option<Refusal>,
+    error: Option<Box<Refusal>>,
     bye: Option<Bye>,
 }
 
@@ -46,7 +46,7 @@ impl Ending {
         match error {
             Some(WsError::Capacity(CapacityError::MessageTooLong { .. })) => {
                 let error = Refusal::new(ErrorCode::TooLarge, "the message is over limits.message_bytes");
-                Self { error: Some(error), ..Self::with_code(close::TOO_BIG, "too_big") }
+                Self { error: Some(Box::new(error)), ..Self::with_code(close::TOO_BIG, "too_big") }
             }
             Some(WsError::Utf8(_)) => Self::with_code(close::BAD_UTF8, "bad_utf8"),
             Some(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) | None => Self::gone(),
@@ -97,7 +97,7 @@ impl Ending {
 
     pub(super) fn bad_token(message: String) -> Self {
         let error = Refusal::new(ErrorCode::Unauthorized, message);
-        Self { error: Some(error), ..Self::with_code(close::BAD_TOKEN, "bad_token") }
+        Self { error: Some(Box::new(error)), ..Self::with_code(close::BAD_TOKEN, "bad_token") }
     }
 
     pub(super) fn token_expired() -> Self {
@@ -106,12 +106,12 @@ impl Ending {
 
     /// `refusal`, and come back after a while.
     pub(super) fn refused(refusal: Refusal, code: u16, reason: &'static str) -> Self {
-        Self { error: Some(refusal), ..Self::with_code(code, reason) }
+        Self { error: Some(Box::new(refusal)), ..Self::with_code(code, reason) }
     }
 
     /// What the client hears before the close.
     pub(super) fn frames(&self) -> Vec<ServerFrame<'_>> {
-        let error = self.error.as_ref().map(Refusal::frame);
+        let error = self.error.as_deref().map(Refusal::frame);
         let bye = self.bye.as_ref().map(|bye| ServerFrame::Bye {
             reason: self.reason,
             reconnect: bye.reconnect,
@@ -161,6 +161,9 @@ impl Session {
             if let Some(ask) = subscription.ask() {
                 self.edge.asks.forget(ask);
             }
+        }
+        for ask in self.acks.asks().chain(self.histories.keys().copied()) {
+            self.edge.asks.forget(ask);
         }
         metrics::gauge!(names::SUBSCRIPTIONS).decrement(self.subscriptions.len() as f64);
         for room in self.rooms.keys().filter(|room| !room.is_system()) {

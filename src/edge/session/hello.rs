@@ -155,13 +155,19 @@ async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) ->
     let holder = format!("{} {connection}", edge.id);
     let ttl = *edge.settings.edge.cursor_ttl;
     let before = edge.redis.hold_device(user, device, &holder, ttl).await?;
-    if let Some((other, _)) = before.as_deref().and_then(|before| before.split_once(' '))
+    if let Some((other, older)) = before.as_deref().and_then(|before| before.split_once(' '))
+        && let Ok(older) = older.parse()
         && other != edge.id
         && edge.redis.edge_is_alive(other).await?
     {
         let (wait, replaced) = edge.replacements.wait();
-        let note =
-            EdgeNote::Replace { user: user.to_string(), device: device.to_string(), reply_to: edge.id.clone(), wait };
+        let note = EdgeNote::Replace {
+            user: user.to_string(),
+            device: device.to_string(),
+            connection: older,
+            reply_to: edge.id.clone(),
+            wait,
+        };
         edge.redis.send_to_edge(other, &note).await?;
         let _ = tokio::time::timeout(REPLACE_WAIT, replaced).await;
         edge.replacements.forget(wait);
@@ -210,7 +216,7 @@ async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
     protocol.increment(1.0);
     session.welcome(hello.request_ref.as_ref());
     session.join_own_rooms().await;
-    session.run().await;
+    Box::pin(session.run()).await;
     protocol.decrement(1.0);
 }
 

@@ -87,6 +87,7 @@ impl Session {
             Some(saved) => (saved.cursors.get(room).copied(), saved.read.get(room).copied().unwrap_or(0)),
             None => self.edge.redis.cursor_in(&self.claims.user, &self.device, room).await?,
         };
+        let read = read.max(self.edge.cursors.unwritten_read(&self.claims.user, room));
         // What this edge has not written yet is newer.
         let cursor = self.edge.cursors.unwritten(&self.claims.user, &self.device, room).or(cursor);
         let since = match cursor {
@@ -135,7 +136,7 @@ impl Session {
             Order::Ask(ask)
         } else {
             let step = step(Step::Join, &room, &self.claims.user, &self.name);
-            Order::Join { step, outbox: self.outbox.clone(), subscription: id, ask }
+            Order::Join { step, ask }
         };
         edge.desks.order(&room, order).await;
     }

@@ -34,12 +34,14 @@ impl Session {
             Err(refusal) => {
                 self.refuse(&refusal);
                 self.edge.metrics.refused(refusal.code);
-                if refusal.code == ErrorCode::BadFrame {
-                    self.bad_frames += 1;
-                }
-                if self.bad_frames > close::BAD_FRAMES_MAX { Err(Ending::protocol_errors()) } else { Ok(()) }
+                if refusal.code == ErrorCode::BadFrame { self.count_bad_frame() } else { Ok(()) }
             }
         }
+    }
+
+    fn count_bad_frame(&mut self) -> Result<(), Ending> {
+        self.bad_frames += 1;
+        if self.bad_frames > close::BAD_FRAMES_MAX { Err(Ending::protocol_errors()) } else { Ok(()) }
     }
 
     async fn requested(&mut self, request_ref: Option<RequestRef>, frame: ClientFrame<'_>) -> Result<(), Ending> {
@@ -60,7 +62,7 @@ impl Session {
             ClientFrame::Hello { .. } => {
                 let refusal = Refusal::new(ErrorCode::BadFrame, "hello was said already");
                 self.refuse(&refusal.to(request_ref));
-                self.bad_frames += 1;
+                return self.count_bad_frame();
             }
         }
         Ok(())

@@ -49,7 +49,7 @@ pub(super) struct Subscription {
     /// Delivered up to here.
     pub(super) last: Cursor,
     /// Catching up isn't over before this entry: up to here live entries have passed us by.
-    /// [`EntryId::MAX`]: not known yet.
+    /// [`EntryId::MAX`]: not known yet, as far as the tail has come when it is asked.
     pub(super) must_reach: EntryId,
     /// Acknowledged up to this seq.
     pub(super) acked: u64,
@@ -138,9 +138,9 @@ impl Subscription {
     pub(super) fn forget_held(&mut self) {
         self.held = VecDeque::new();
         self.held_entries = 0;
-        if self.must_reach != EntryId::MAX {
-            self.must_reach = EntryId::ZERO;
-        }
+        // A join's answer may be older than what was held.
+        let joining = matches!(self.state, State::Joining { .. });
+        self.must_reach = if joining { EntryId::MAX } else { EntryId::ZERO };
     }
 
     /// The next live entries that were held.

@@ -101,13 +101,14 @@ for device, list in pairs(added) do
   if #list > 0 then
     local memory, more = memories[device], table.concat(list)
     local key = KEYS[5 + device]
-    if #memory + #more > 2 * KEPT * RECORD then
-      redis.call('SET', key, string.sub(memory .. more, -KEPT * RECORD), 'PX', ARGV[2])
+    -- All of this call stays, however many they are: the caller may have to repeat it.
+    local kept = math.max(KEPT, #list) * RECORD
+    if #memory + #more > 2 * kept then
+      redis.call('SET', key, string.sub(memory .. more, -kept), 'PX', ARGV[2])
     else
       redis.call('APPEND', key, more)
-      -- Once a day is often enough to renew a life of days.
-      local last = #memory > 0 and struct.unpack('>I8', memory, #memory - 23) or 0
-      if struct.unpack('>I8', more, #more - 23) - last > 3600000 then
+      -- Renewed when a tenth of it is over, not each time: that would double what is written.
+      if redis.call('PTTL', key) < tonumber(ARGV[2]) * 0.9 then
         redis.call('PEXPIRE', key, ARGV[2])
       end
     end

@@ -1,7 +1,7 @@
 -- Ends the stays whose time to come back is over, and those of edges that are gone.
 -- KEYS: epoch, log, seq, head, members, edges, leaving, then the members of each gone edge
 -- ARGV: debounce in ms, steps at most, then the name of each gone edge
--- Answer: pairs of what ended and when it did are written as events; the number of steps done
+-- Answer: the number of steps done
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
@@ -27,17 +27,21 @@ end
 
 for i = 3, #ARGV do
   local key = KEYS[5 + i]
-  local found = redis.call('HSCAN', key, 0, 'COUNT', math.max(most - done, 1))
-  for j = 1, #found[2], 2 do
-    local member = found[2][j]
-    done = done + 1
-    redis.call('HDEL', key, member)
-    local stay = string.match(member, '^([^%z]*%z[^%z]*)%z')
-    if redis.call('HINCRBY', KEYS[5], stay, -1) <= 0 then
-      redis.call('HDEL', KEYS[5], stay)
-      redis.call('ZADD', KEYS[7], now + tonumber(ARGV[1]), stay)
+  local cursor = '0'
+  repeat
+    -- The whole table, if need be: one that was emptied from its front gives nothing for long.
+    local found = redis.call('HSCAN', key, cursor, 'COUNT', math.max(most - done, 1))
+    cursor = found[1]
+    for j = 1, #found[2], 2 do
+      local member = found[2][j]
+      done = done + redis.call('HDEL', key, member)
+      local stay = string.match(member, '^([^%z]*%z[^%z]*)%z')
+      if redis.call('HINCRBY', KEYS[5], stay, -1) <= 0 then
+        redis.call('HDEL', KEYS[5], stay)
+        redis.call('ZADD', KEYS[7], now + tonumber(ARGV[1]), stay)
+      end
     end
-  end
+  until cursor == '0' or done >= most
   if redis.call('EXISTS', key) == 0 then
     redis.call('SREM', KEYS[6], ARGV[i])
   end

@@ -17,7 +17,7 @@ use crate::model::Partitions;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::stream::Redis;
-use crate::telemetry::{CHECK_INTERVAL, Readiness, names};
+use crate::telemetry::{CHECK_INTERVAL, Part, Readiness, names};
 
 /// How often months are made and dropped. They are made two months ahead, so an hour is early.
 const MONTHS_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -55,6 +55,7 @@ pub async fn run(
     }
     let group = ArchiveGroup::new(settings, redis.clone(), store.clone(), partitions);
     let summary = group.summary();
+    tasks.spawn(watch_log(redis.clone(), partitions, readiness.check("log"), shutdown.clone()));
     tasks.spawn(keep_months(store, settings.retention.clone(), shutdown.clone()));
     tasks.spawn(watch_lag(summary.clone(), settings.archive.warn_pending, shutdown.clone()));
     tasks.spawn(log_summary(summary, shutdown.clone()));
@@ -121,6 +122,19 @@ async fn keep_months(store: Store, retention: RetentionSettings, shutdown: Shutd
         match store.drop_months(*max_age).await {
             Ok(dropped) => metrics::counter!(names::ARCHIVE_MONTHS_DROPPED).increment(dropped as u64),
             Err(error) => warn!(%error, "could not drop old months of the archive: trying again in an hour"),
+        }
+    })
+    .await;
+}
+
+/// Says whether every partition is initialised, by this worker or another.
+async fn watch_log(redis: Redis, partitions: Partitions, part: Part, shutdown: Shutdown) {
+    until(shutdown, CHECK_INTERVAL, || async {
+        let epochs = partitions.all().map(|partition| redis.epoch(partition));
+        match futures_util::future::try_join_all(epochs).await {
+            Ok(epochs) if epochs.iter().all(Option::is_some) => part.ok(),
+            Ok(_) => part.failed("some partitions are not initialised yet"),
+            Err(error) => part.failed(error),
         }
     })
     .await;

@@ -227,7 +227,7 @@ settings! {
     RetentionSettings {
         /// Entries of the log younger than this stay.
         min_age: Span = Span::secs(86_400),
-        /// Entries of a partition's log that are kept at most; yields to the other limits.
+        /// Entries from which on a partition's log counts as long; yields to `min_age` and to whoever needs them.
         max_entries: u64 = 1_000_000,
         /// How often the log is trimmed.
         interval: Span = Span::secs(10),

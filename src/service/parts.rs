@@ -31,9 +31,18 @@ pub(super) struct Given {
 pub(super) fn names(process: Process) -> &'static [&'static str] {
     match process {
         Process::Edge => &["listener", "log", "redis"],
-        Process::Archive | Process::Replay | Process::Api => &["postgres", "redis"],
+        Process::Archive => &["log", "postgres", "redis"],
+        Process::Replay | Process::Api => &["postgres", "redis"],
         Process::Callback => &["callback"],
         Process::Tool => &[],
+    }
+}
+
+/// The parts that a process may say `ready` without.
+pub(super) fn not_awaited(process: Process) -> &'static [&'static str] {
+    match process {
+        Process::Edge => &["log"],
+        _ => &[],
     }
 }
 

@@ -125,7 +125,9 @@ impl Service {
         address: SocketAddr,
         announce: impl FnOnce(SocketAddr),
     ) -> Infallible {
-        readiness.ready().await;
+        // An edge serves before the log is initialised: who starts it first could wait for ever for the
+        // archive worker that comes after it. Until then it answers `unavailable`, and is not `/readyz`.
+        readiness.ready_but(parts::not_awaited(self.process)).await;
         info!(process = %self.process, %address, "ready on {address}");
         announce(address);
         std::future::pending().await

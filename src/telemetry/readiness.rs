@@ -100,11 +100,22 @@ impl Readiness {
 
     /// Waits until every part is ready. May be dropped at any time.
     pub async fn ready(&self) {
+        self.ready_but(&[]).await;
+    }
+
+    /// Waits until every part is ready, whatever these say. May be dropped at any time.
+    pub async fn ready_but(&self, others: &[&str]) {
         // Checks come in by the half second; who waits for all of them needs no finer clock.
         const POLL: Duration = Duration::from_millis(20);
-        while !self.report().ready {
+        while !self.is_ready_but(others) {
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn is_ready_but(&self, others: &[&str]) -> bool {
+        let parts = self.report().parts;
+        let mut counted = parts.iter().filter(|(name, _)| !others.contains(*name)).peekable();
+        counted.peek().is_some() && counted.all(|(_, part)| part.ready)
     }
 
     fn register(&self, name: &'static str, latch: bool) -> Part {

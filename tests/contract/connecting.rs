@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Client, Format, SECRET, Stack, get, now_s, token, token_of};
+use crate::support::{Client, Format, SECRET, Stack, get, now_s, token, token_of, wait_until};
 
 const JSON: (&str, &str) = ("sec-websocket-protocol", "millstream.v1.json");
 
@@ -109,4 +109,23 @@ async fn connections_and_handshakes_have_limits() {
         }
     }
     assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+/// The order of starting doesn't matter: an edge serves before the log is initialised, says what is
+/// missing, and goes on when it is there.
+#[tokio::test]
+async fn an_edge_that_starts_first_serves_and_is_ready_later() {
+    let mut stack = Stack::builder().workers(&[]).env("MILLSTREAM__EDGE__PUBLISH_RETRY", "100ms").start().await;
+    let (status, why) = get(stack.addr("edge"), "/readyz", &[]).await;
+    assert_eq!(status, 503);
+    assert!(why.contains("archive worker"), "{why}");
+    let mut client = stack.client("alice", "a").await;
+    client.send_frame(&json!({ "type": "send", "room": "hall", "cid": "c1", "body": 1 })).await;
+    assert_eq!(client.expect_error("unavailable").await["retryable"], true);
+    stack.add("archive", "archive", &[]);
+    stack.add("replay", "replay", &[]);
+    assert_eq!(client.send_until_sent("hall", "c1", json!(1)).await["seq"], 1);
+    client.join("hall", json!("start")).await;
+    assert_eq!(client.bodies("hall"), [json!(1)]);
+    wait_until("the edge is ready", async || get(stack.addr("edge"), "/readyz", &[]).await.0 == 200).await;
 }

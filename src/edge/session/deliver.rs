@@ -8,7 +8,7 @@ use super::super::desk::Order;
 use super::super::outbox::{Dropped, SubscriptionId};
 use super::subscription::{State, Subscription};
 use super::{QUEUED_LOW, Session};
-use crate::model::{Ask, Cursor, Entry, EntryId, EntryKind, EventName, Item, Page, PartitionId, ResetReason, Room};
+use crate::model::{Ask, Cursor, Entry, EntryId, Page, PartitionId, ResetReason};
 use crate::protocol::ServerFrame;
 use crate::telemetry::names;
 
@@ -31,7 +31,9 @@ impl Session {
                 subscription.delivered(entries);
                 self.ws.get_mut().enqueue(frames);
                 self.edge.metrics.delivered_live(entries);
-                self.closed_by(batch.room(), entries);
+                if subscription.is_closed() {
+                    self.to_put_out.push(batch.room().clone());
+                }
             }
             Fit::Hole => {
                 subscription.fall_behind();
@@ -125,23 +127,10 @@ impl Session {
         }
         if !entries.is_empty() {
             self.edge.metrics.replayed.increment(entries.len() as u64);
-            let more = page.more || !reached;
-            self.say(&ServerFrame::Replay { room: &room, entries, more });
+            self.say(&ServerFrame::Replay { room: &room, entries, more: page.more });
         }
-        self.closed_by(&room, entries);
         if !page.more && reached {
             self.go_live(id);
-        }
-    }
-
-    /// Whoever has got the event that closed its room is put out.
-    fn closed_by(&mut self, room: &Room, entries: &[Entry]) {
-        let closes = |entry: &Entry| {
-            let closed = EventName::RoomClosed.as_str();
-            entry.kind == EntryKind::Event && matches!(entry.open(), Ok(Item::Event(event)) if event.event == closed)
-        };
-        if entries.iter().any(closes) {
-            self.to_put_out.push(room.clone());
         }
     }
 
@@ -157,6 +146,9 @@ impl Session {
             self.subscriptions.get_mut(&id).filter(|other| other.is_live()).and_then(Subscription::next_held)
         {
             self.batch(id, held);
+        }
+        if self.subscriptions.get(&id).is_some_and(Subscription::is_closed) {
+            self.to_put_out.push(room);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::super::broadcast::RoomBatch;
 use super::super::outbox::SubscriptionId;
-use crate::model::{Cursor, Entry, EntryId, EntryKind, PartitionId, Room};
+use crate::model::{Cursor, Entry, EntryId, EntryKind, EventName, Item, PartitionId, Room};
 use crate::protocol::RequestRef;
 
 /// Ids of delivered messages that are kept to turn an `ack` into a cursor; for an older one the
@@ -58,6 +58,8 @@ pub(super) struct Subscription {
     held: VecDeque<Arc<RoomBatch>>,
     held_entries: usize,
     delivered: Delivered,
+    /// The event that closed the room was delivered.
+    closed: bool,
 }
 
 /// Ids of the last messages delivered; their seqs are consecutive.
@@ -87,6 +89,7 @@ impl Subscription {
             held: VecDeque::new(),
             held_entries: 0,
             delivered: Delivered::default(),
+            closed: false,
         }
     }
 
@@ -156,11 +159,17 @@ impl Subscription {
     /// These entries were handed to the socket.
     pub(super) fn delivered(&mut self, entries: &[Entry]) {
         for entry in entries {
-            if entry.kind == EntryKind::Message {
-                self.delivered.push(entry.seq, entry.id);
+            match entry.kind {
+                EntryKind::Message => self.delivered.push(entry.seq, entry.id),
+                EntryKind::Event => self.closed |= closes(entry),
             }
             self.last = entry.cursor();
         }
+    }
+
+    /// Whether the room was closed and everything up to there was delivered: then it is to be left.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The id of a delivered message, if it is still known.
@@ -180,6 +189,11 @@ impl Subscription {
             ids.ids = VecDeque::new();
         }
     }
+}
+
+fn closes(entry: &Entry) -> bool {
+    let closed = EventName::RoomClosed.as_str();
+    matches!(entry.open(), Ok(Item::Event(event)) if event.event == closed)
 }
 
 impl Delivered {

@@ -83,7 +83,10 @@ async fn what_is_exported_is_what_was_accepted_from_the_log_and_beyond_it() {
         messages.map(|line| line["body"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     let all = millstream(&["replay", "--to", "stdout", "--from", "start"], stack.env()).await.ok();
-    assert_eq!(bodies(all.json_lines()), (0..60).collect::<Vec<_>>());
+    // Between rooms there is no order within a millisecond.
+    let mut all = bodies(all.json_lines());
+    all.sort_unstable();
+    assert_eq!(all, (0..60).collect::<Vec<_>>());
     let even = millstream(&["replay", "--to", "stdout", "--from", "-1h", "--room", "even"], stack.env()).await.ok();
     assert_eq!(bodies(even.json_lines()), (0..60).step_by(2).collect::<Vec<_>>());
 }

@@ -9,5 +9,6 @@ mod closing;
 mod connecting;
 mod cursors;
 mod joining;
+mod mends;
 mod refusing;
 mod slow;

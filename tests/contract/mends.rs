@@ -1,0 +1,102 @@
+//! What a review found, each held by the test that fails without its mend.
+
+use millstream::config::{RedisSettings, Secret};
+use millstream::model::{Cursor, DeviceId, EntryId, PartitionId, Room, UserId};
+use millstream::stream::{DeviceCursors, MemberStep, Publish, Published, Redis, Step};
+
+use std::time::Duration;
+
+use crate::support;
+
+const P: PartitionId = PartitionId(0);
+
+/// A connection to the shared Redis, under a prefix of its own whose partition 0 is initialised.
+async fn redis() -> Redis {
+    let server = support::Redis::shared().await;
+    let prefix = support::unique("mends");
+    server.command(["SET", &format!("{prefix}:{{0}}:epoch"), "e"]).await;
+    let settings = RedisSettings { url: Secret::new(server.url()), prefix, ..RedisSettings::default() };
+    Redis::connect(&settings).await.unwrap()
+}
+
+fn message(n: u64) -> Publish {
+    let mut mark = [7; 24];
+    mark[..8].copy_from_slice(&n.to_be_bytes());
+    Publish {
+        room: Room::new("hall").unwrap(),
+        user: UserId::new("backend").unwrap(),
+        device: DeviceId::new("d").unwrap(),
+        mark,
+        envelope: vec![0; 10].into(),
+    }
+}
+
+/// A call whose answer was lost is repeated whole: none of its messages may be stored again, however
+/// many of one device it carried.
+#[tokio::test]
+async fn a_large_call_that_is_repeated_stores_nothing_twice() {
+    let redis = redis().await;
+    let messages: Vec<Publish> = (0..256).map(message).collect();
+    let messages: Vec<&Publish> = messages.iter().collect();
+    let (_, first) = redis.publish(P, &messages, 60_000).await.unwrap();
+    let (_, again) = redis.publish(P, &messages, 60_000).await.unwrap();
+    for (n, (first, again)) in first.into_iter().zip(again).enumerate() {
+        let Published::Stored(place) = first else { panic!("{n}: {first:?}") };
+        assert_eq!((place.seq, again), (n as u64 + 1, Published::Known(place)));
+    }
+}
+
+/// Every stay on an edge that is gone ends, however many there were.
+#[tokio::test]
+async fn a_gone_edge_with_many_members_is_swept_to_its_end() {
+    let redis = redis().await;
+    let steps: Vec<MemberStep> = (0..6_000)
+        .map(|n| MemberStep {
+            step: Step::Join,
+            room: Room::new("hall").unwrap(),
+            user: UserId::new(&format!("u{n}")).unwrap(),
+            connection: format!("gone-{n}"),
+        })
+        .collect();
+    for steps in steps.chunks(500) {
+        redis.count_members(P, "gone", Duration::ZERO, steps).await.unwrap();
+    }
+    support::wait_until("nobody is left", async || {
+        millstream::presence::sweep(&redis, P, Duration::ZERO).await.unwrap();
+        redis.command("HLEN", vec![redis.keys().members(P)]).await.unwrap().int().unwrap() == 0
+            && redis.command("ZCARD", vec![redis.keys().leaving(P)]).await.unwrap().int().unwrap() == 0
+            && redis.command("SCARD", vec![redis.keys().member_edges(P)]).await.unwrap().int().unwrap() == 0
+    })
+    .await;
+    // One room_created, and for each user that they came and went.
+    assert_eq!(redis.length(&redis.keys().log(P)).await.unwrap(), 1 + 2 * 6_000);
+}
+
+/// A write that comes late, from an edge that the device has left, takes nothing back.
+#[tokio::test]
+async fn a_saved_cursor_never_goes_back() {
+    let redis = redis().await;
+    let (user, device) = (UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap());
+    let room = Room::new("hall").unwrap();
+    let save = async |ms, n, seq| {
+        let cursors = vec![(room.clone(), Cursor::new(EntryId::new(ms, n), seq))];
+        let saved = DeviceCursors { user: user.clone(), device: device.clone(), cursors };
+        redis.save_cursors(&[saved], Duration::from_secs(60)).await.unwrap();
+        redis.cursors(&user, &device).await.unwrap()[0].1.seq
+    };
+    assert_eq!(save(1_000, 5, 10).await, 10);
+    assert_eq!(save(999, 9, 9).await, 10, "an older millisecond");
+    assert_eq!(save(1_000, 4, 9).await, 10, "earlier in the same one");
+    assert_eq!(save(1_000, 6, 11).await, 11);
+    assert_eq!(save(2_000, 0, 3).await, 3, "another history: ids go on, numbers need not");
+}
+
+/// No user's inbox is another's, whatever their names hold.
+#[test]
+fn no_two_users_share_an_inbox() {
+    let inbox = |user: &str| Room::inbox(&UserId::new(user).unwrap());
+    assert_eq!(inbox("alice").as_str(), "@user:alice");
+    assert_ne!(inbox("a b"), inbox("a.20b"));
+    assert_ne!(inbox("auth0|1"), inbox("auth0.7c1"));
+    assert_ne!(inbox(&"é".repeat(32)), inbox(&"è".repeat(32)));
+}

@@ -103,7 +103,7 @@ settings! {
     EdgeSettings {
         /// Address of the WebSocket, `/livez` and `/readyz`.
         listen: String = "0.0.0.0:7400".into(),
-        /// Name of this edge; made up when empty.
+        /// First part of this edge's name in Redis; the rest is made up at every start.
         id: String = String::new(),
         /// Origins that browsers may come from; `*` allows all.
         allowed_origins: Vec<String> = Vec::new(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  \
     millstream dev\n  \
-    millstream dev --edge-listen 0.0.0.0:7400 --data-dir /var/tmp/mill\n  \
+    millstream dev --edge-listen 0.0.0.0:7400 --data-dir mill-data\n  \
     millstream dev --redis-url redis://127.0.0.1:6379 --database-url postgres://me@127.0.0.1/mill\n  \
     millstream dev --callback-url http://127.0.0.1:8000/hook")]
 pub struct DevArgs {

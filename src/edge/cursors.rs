@@ -15,8 +15,8 @@ use crate::model::{Cursor, DeviceId, Room, UserId};
 use crate::stream::{DeviceCursors, Redis};
 use crate::telemetry::names;
 
-/// Devices of one pipeline: a write of everybody's cursors shall not hold up what comes after it.
-const PIPELINE_DEVICES: usize = 500;
+/// Devices that are written at once: a write of everybody's cursors shall not hold up what comes after it.
+const WRITE_DEVICES: usize = 500;
 
 type Device = (UserId, DeviceId);
 
@@ -106,15 +106,16 @@ impl Cursors {
                 cursors: cursors.iter().map(|(room, cursor)| (room.clone(), *cursor)).collect(),
             })
             .collect();
-        let written = self.write_taken(&devices, &taken.read).await;
-        if written.is_err() {
-            self.put_back(taken);
-        }
-        written
+        // A write that is given up, because the edge stops, is no write.
+        let mut taken = Taken { cursors: self, changed: Some(taken) };
+        let read = taken.changed.as_ref().map(|changed| changed.read.clone()).unwrap_or_default();
+        self.write_taken(&devices, &read).await?;
+        taken.changed = None;
+        Ok(())
     }
 
     async fn write_taken(&self, devices: &[DeviceCursors], read: &HashMap<UserId, HashMap<Room, u64>>) -> Result<()> {
-        for some in devices.chunks(PIPELINE_DEVICES) {
+        for some in devices.chunks(WRITE_DEVICES) {
             self.redis.save_cursors(some, self.ttl).await?;
             let count = some.iter().map(|device| device.cursors.len()).sum::<usize>();
             metrics::counter!(names::CURSORS_SAVED).increment(count as u64);
@@ -147,6 +148,20 @@ impl Cursors {
     fn lock(&self) -> MutexGuard<'_, Changed> {
         // No code that holds the lock can panic half-way through a change.
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was taken out to be written; comes back unless it was.
+struct Taken<'a> {
+    cursors: &'a Cursors,
+    changed: Option<Changed>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(changed) = self.changed.take() {
+            self.cursors.put_back(changed);
+        }
     }
 }
 

@@ -140,7 +140,7 @@ fn low_half(bytes: &[u8], at: usize) -> Result<usize, BodyFault> {
     }
 }
 
-/// The number of the escape `\uXXXX` that begins at `at`.
+/// The number of the `\u` escape that begins at `at`.
 fn code_unit(bytes: &[u8], at: usize) -> Result<u32, BodyFault> {
     let digits = bytes.get(at + 2..at + 6).ok_or(BodyFault::NOT_JSON)?;
     digits.iter().try_fold(0, |unit, &digit| {

@@ -15,7 +15,7 @@ use crate::model::{Cursor, PartitionId, Partitions};
 use crate::stream::{Publish, Published, Redis};
 use crate::telemetry::names;
 
-/// Messages of one call at most: beyond a few hundred a call gains nothing and delays the others.
+/// Messages of one call at most: Redis serves nobody else while a script runs.
 const CALL_MESSAGES_MAX: usize = 256;
 /// Bytes of envelopes of one call at most.
 const CALL_BYTES_MAX: usize = 512 << 10;

@@ -10,7 +10,7 @@
 //! A partition has one call to Redis under way at a time; what arrives meanwhile goes with the next.
 //! So batches grow with the load by themselves (group commit), and a call without an answer can be
 //! repeated before anything later is sent: the cid makes the repeat harmless and the order holds.
-//! Tried: several calls in flight. They gain little, and a repeat could overtake its successor.
+//! The alternative, several calls in flight, was left out: a repeat could overtake its successor.
 
 mod gather;
 mod mark;

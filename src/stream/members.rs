@@ -44,7 +44,7 @@ pub enum Stepped {
     Counted,
     /// It was known already.
     Known,
-    /// The room is closed: nobody joins it.
+    /// The room is closed: nobody is counted in it any more.
     RoomClosed,
 }
 

@@ -1,8 +1,8 @@
 //! One connection, from `hello` to its end: a task of its own, which owns the socket.
 //!
 //! What others want of it waits in its [`Outbox`]; what it wants of Redis goes to the desks and the
-//! publisher. So the task never waits for Redis while it is live, and whatever blocks a client
-//! blocks nobody else.
+//! publisher. Where a task waits for Redis all the same (a late join's cursor, a desk whose queue is
+//! full), it waits alone: whatever blocks a client blocks nobody else.
 //!
 //! **Invariant:** between `joined` (or `reset`) and the end, a room's entries go out in order, the
 //! seqs of its messages up by one each.

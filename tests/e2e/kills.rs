@@ -1,7 +1,6 @@
 //! `kill -9` in the middle of traffic: nothing is missing or double anywhere.
 
-use crate::support::{Postgres, Receiver, Redis, Stack, StackBuilder};
-use crate::traffic::{Traffic, readers};
+use crate::support::{Postgres, Receiver, Redis, Stack, StackBuilder, Traffic, readers};
 
 /// Messages that have to be accepted before and after each kill.
 const BETWEEN: u64 = 60;

@@ -9,10 +9,8 @@
 mod support;
 
 mod batches;
-mod device;
 mod edges;
 mod kills;
 mod lost_replies;
 mod retries;
-mod traffic;
 mod whole_way;

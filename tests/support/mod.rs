@@ -3,6 +3,8 @@
 //! `Redis` and `Postgres` start real servers on free ports in folders of their own; `Proxy` breaks
 //! connections; `Client` speaks the protocol and checks promise 2 on every message it sees;
 //! `Process` runs our programs; `Receiver` takes callbacks; `Stack` is all of it together.
+//! `Device` is a client as an application should be; `Traffic` is several that write while something
+//! breaks, with an audit afterwards.
 //!
 //! **Invariant:** whatever is started here ends with the test program, even one that is killed:
 //! see [`reaper`].
@@ -13,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
 
 mod client;
+mod device;
 mod frames;
 mod http;
 mod postgres;
@@ -23,6 +26,7 @@ mod receiver;
 mod redis;
 mod resp;
 mod stack;
+mod traffic;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -38,6 +42,7 @@ use serde_json::{Value, json};
 #[allow(unused_imports, reason = "each test program uses a part of the support")]
 pub use self::{
     client::{Came, Client, Format, HandshakeRefused},
+    device::{Device, Reading},
     http::{get, post},
     postgres::{Database, Postgres},
     process::Process,
@@ -46,6 +51,7 @@ pub use self::{
     redis::Redis,
     resp::Reply,
     stack::{LogEntry, Stack, StackBuilder},
+    traffic::{ROOMS, Traffic, readers},
 };
 
 /// Longest wait for anything: generous, because a busy machine is no failure.

@@ -198,6 +198,22 @@ impl Stack {
         &self.running(name).process
     }
 
+    /// Asserts that none of its processes has panicked so far.
+    pub fn assert_no_panic(&self) {
+        for (name, running) in &self.processes {
+            let err = running.process.stderr();
+            let panic = err.lines().find(|line| line.contains("panicked at"));
+            assert_eq!(panic, None, "{name} panicked");
+        }
+    }
+
+    /// Asserts that its processes are those that were started, and still run.
+    pub fn assert_all_run(&self) {
+        for (name, running) in &self.processes {
+            assert_eq!(running.process.try_status(), None, "{name} has ended");
+        }
+    }
+
     /// The main address of `edge`, `edge2` or `api`; it stays over restarts.
     pub fn addr(&self, name: &str) -> &str {
         &self.running(name).addr

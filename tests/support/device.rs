@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::support::{Came, Client, Format, token};
+use super::{Came, Client, Format, token};
 
 /// How long an answer may take before the device believes the connection to be dead.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Wait between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often one who reads looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A room that the device follows.
 #[derive(Default)]
@@ -23,8 +28,25 @@ struct Followed {
     taken: usize,
 }
 
+/// A device that reads in a task of its own.
+pub struct Reading {
+    stop: watch::Sender<bool>,
+    device: JoinHandle<Device>,
+}
+
+impl Reading {
+    /// Ends the task; the device with what it has read so far.
+    ///
+    /// # Panics
+    /// If what it read broke a promise.
+    pub async fn device(self) -> Device {
+        self.stop.send_replace(true);
+        self.device.await.expect("what was read keeps the promises")
+    }
+}
+
 /// A device.
-pub(crate) struct Device {
+pub struct Device {
     edges: Vec<String>,
     attempts: usize,
     format: Format,
@@ -35,18 +57,18 @@ pub(crate) struct Device {
 
 impl Device {
     /// A device of `user` that connects to the first of `edges`, and to the next when that fails.
-    pub(crate) fn new(edges: &[String], format: Format, user: &str) -> Self {
+    pub fn new(edges: &[String], format: Format, user: &str) -> Self {
         let (attempts, client, rooms) = (0, None, BTreeMap::new());
         Self { edges: edges.to_vec(), attempts, format, user: user.to_owned(), client, rooms }
     }
 
     /// Follows a room from its start.
-    pub(crate) fn follow(&mut self, room: &str) {
+    pub fn follow(&mut self, room: &str) {
         self.rooms.insert(room.to_owned(), Followed::default());
     }
 
     /// Sends until it is accepted; the message's seq.
-    pub(crate) async fn send(&mut self, room: &str, cid: &str) -> u64 {
+    pub async fn send(&mut self, room: &str, cid: &str) -> u64 {
         let frame = json!({ "type": "send", "room": room, "cid": cid, "body": { "cid": cid } });
         loop {
             let client = self.connected().await;
@@ -72,20 +94,44 @@ impl Device {
     }
 
     /// Reads until `count` messages of a room are in its account; gives the account.
-    pub(crate) async fn read(&mut self, room: &str, count: usize) -> Vec<(u64, String)> {
+    pub async fn read(&mut self, room: &str, count: usize) -> Vec<(u64, String)> {
+        let mut heard_at = Instant::now();
         while self.rooms[room].account.len() < count {
-            let came = self.connected().await.next_within(PATIENCE).await;
-            self.take_over();
-            match came {
-                Came::Frame(frame) => {
-                    assert_ne!(frame["resume"], "reset", "{frame}");
-                    assert_ne!(frame["type"], "reset", "{frame}");
-                }
-                // Nothing comes: perhaps nobody writes, perhaps the connection is dead.
-                Came::Nothing | Came::Closed => self.client = None,
-            }
+            self.read_some(PATIENCE, &mut heard_at).await;
         }
         self.rooms[room].account.clone()
+    }
+
+    /// Reads in a task of its own, from now on, until it is asked for.
+    pub fn reading(mut self) -> Reading {
+        let (stop, stopped) = watch::channel(false);
+        let device = tokio::spawn(async move {
+            let mut heard_at = Instant::now();
+            while !*stopped.borrow() {
+                self.read_some(LOOK, &mut heard_at).await;
+            }
+            self
+        });
+        Reading { stop, device }
+    }
+
+    /// Takes over what comes next, if something does within `wait`.
+    async fn read_some(&mut self, wait: Duration, heard_at: &mut Instant) {
+        let came = self.connected().await.next_within(wait).await;
+        self.take_over();
+        match came {
+            Came::Frame(frame) => {
+                assert_ne!(frame["resume"], "reset", "{frame}");
+                assert_ne!(frame["type"], "reset", "{frame}");
+                *heard_at = Instant::now();
+            }
+            // Perhaps nobody writes, perhaps the connection is dead.
+            Came::Nothing if heard_at.elapsed() < PATIENCE => {}
+            Came::Nothing | Came::Closed => {
+                self.client = None;
+                *heard_at = Instant::now();
+            }
+        }
     }
 
     /// Takes over what has come: an application's own cursor moves with its own account.

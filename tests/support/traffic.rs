@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::device::Device;
-use crate::support::{Format, Receiver, Stack, wait_until};
+use super::{Callback, Device, Format, Reading, Receiver, Stack, wait_until};
 
 /// Rooms of the traffic: more than there are partitions.
-const ROOMS: [&str; 6] = ["r1", "r2", "r3", "r4", "r5", "r6"];
+pub const ROOMS: [&str; 6] = ["r1", "r2", "r3", "r4", "r5", "r6"];
 /// Who writes into each room at the same time.
 const WRITERS: usize = 3;
 /// Wait of a writer between two messages: traffic, not load.
@@ -21,7 +20,7 @@ const PACE: Duration = Duration::from_millis(15);
 type Account = Vec<(u64, String)>;
 
 /// Traffic under way.
-pub(crate) struct Traffic {
+pub struct Traffic {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     writers: JoinSet<Vec<(&'static str, u64, String)>>,
@@ -30,7 +29,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Begins to write through these edges.
-    pub(crate) fn start(stack: &Stack, edges: &[&str]) -> Self {
+    pub fn start(stack: &Stack, edges: &[&str]) -> Self {
         let edges: Vec<String> = edges.iter().map(|edge| stack.addr(edge).to_owned()).collect();
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut writers = JoinSet::new();
@@ -45,14 +44,15 @@ impl Traffic {
     }
 
     /// Waits until this many more messages were accepted.
-    pub(crate) async fn goes_on(&self, messages: u64) {
+    pub async fn goes_on(&self, messages: u64) {
         let begin = self.sent.load(Ordering::SeqCst);
         let what = format!("{messages} more messages are accepted");
         wait_until(&what, async || self.sent.load(Ordering::SeqCst) >= begin + messages).await;
     }
 
-    /// Ends the traffic; then acknowledged = log = archive = every reader's account = what the endpoint got.
-    pub(crate) async fn audit(mut self, stack: &Stack, mut readers: Vec<Device>, receiver: Option<&Receiver>) {
+    /// Ends the traffic; then acknowledged = log = archive = every reader's account = what the endpoint
+    /// got, every room's seqs are dense, and no process has panicked.
+    pub async fn audit(mut self, stack: &Stack, readers: Vec<Reading>, receiver: Option<&Receiver>) {
         self.stop.store(true, Ordering::SeqCst);
         let mut acknowledged: BTreeMap<&str, Account> = BTreeMap::new();
         while let Some(written) = self.writers.join_next().await {
@@ -60,15 +60,20 @@ impl Traffic {
                 acknowledged.entry(room).or_default().push((seq, cid));
             }
         }
+        let mut devices = Vec::new();
+        for reader in readers {
+            devices.push(reader.device().await);
+        }
         // One who comes only now has everything from replay.
         let mut late = Device::new(&self.edges, Format::Json, "late");
         ROOMS.iter().for_each(|room| late.follow(room));
-        readers.push(late);
+        devices.push(late);
         for (room, account) in &mut acknowledged {
             account.sort();
+            assert!(account.iter().map(|(seq, _)| *seq).eq(1..=account.len() as u64), "seqs of {room}: {account:?}");
             assert_eq!(stack.logged(room).await, *account, "the log of {room}");
             assert_eq!(stack.archived_when(room, account.len()).await, *account, "the archive of {room}");
-            for (n, reader) in readers.iter_mut().enumerate() {
+            for (n, reader) in devices.iter_mut().enumerate() {
                 assert_eq!(reader.read(room, account.len()).await, *account, "reader {n} of {room}");
             }
             if let Some(receiver) = receiver {
@@ -79,17 +84,18 @@ impl Traffic {
         }
         let total: usize = acknowledged.values().map(Vec::len).sum();
         assert!(total > 100, "only {total} messages: nothing was tested");
+        stack.assert_no_panic();
     }
 }
 
-/// Readers of all rooms in both forms, each beginning at another edge.
-pub(crate) fn readers(stack: &Stack, edges: &[&str]) -> Vec<Device> {
+/// Readers of all rooms in both forms, each beginning at another edge. They read from now on.
+pub fn readers(stack: &Stack, edges: &[&str]) -> Vec<Reading> {
     let mut edges: Vec<String> = edges.iter().map(|edge| stack.addr(edge).to_owned()).collect();
     let mut readers = Vec::new();
     for (n, format) in [Format::Json, Format::MsgPack].into_iter().enumerate() {
         let mut reader = Device::new(&edges, format, &format!("reader{n}"));
         ROOMS.iter().for_each(|room| reader.follow(room));
-        readers.push(reader);
+        readers.push(reader.reading());
         edges.rotate_left(1);
     }
     readers
@@ -117,7 +123,7 @@ async fn write(
 }
 
 fn called_back(receiver: &Receiver, room: &str) -> Account {
-    let message = |callback: crate::support::Callback| {
+    let message = |callback: Callback| {
         let callback = callback.json();
         let data = &callback["data"];
         let is_it = callback["type"] == "message" && data["room"] == room;

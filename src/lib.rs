@@ -16,7 +16,7 @@
 //!
 //! | rank | modules | |
 //! |---|---|---|
-//! | 0 | [`error`], [`backoff`] | what can go wrong; arithmetic; no waiting |
+//! | 0 | [`error`], [`backoff`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
 //! | 1 | [`model`] | words |
 //! | 2 | [`protocol`], [`config`], [`shutdown`] | `protocol` is pure: bytes in, frames out |
 //! | 3 | [`telemetry`], [`auth`] | as the settings say |
@@ -40,6 +40,7 @@ pub mod config;
 pub mod dev;
 pub mod edge;
 pub mod error;
+pub mod fault;
 pub mod group;
 pub mod history;
 pub mod model;

@@ -16,6 +16,7 @@ use super::gathering::{Cause, Gathering, Held, Limits};
 use super::summary::{Committed, Summary};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
+use crate::fault::{self, Fault};
 use crate::group::{Delivery, Lease, Settler};
 use crate::model::{EntryId, PartitionId};
 use crate::store::{Batch, Inserted, Ownership, Store};
@@ -142,6 +143,9 @@ impl Writer {
 
     /// Writes and settles a batch, halving it as often as it takes to find a row that can't be stored.
     async fn write(&self, held: Vec<Held>, cause: Cause) -> Result<(), Lost> {
+        if fault::active(Fault::XackBeforeCommit) {
+            held.iter().for_each(|held| self.settler.done(held.delivery.clone()));
+        }
         let mut parts = vec![held];
         while let Some(mut part) = parts.pop() {
             match self.commit(&part).await? {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use tracing::error;
 
+use crate::fault::{self, Fault};
 use crate::model::{Cursor, Entry, EntryKind, ResetReason, Room};
 use crate::protocol::{ServerFrame, Subprotocol, append, frame};
 
@@ -70,7 +71,7 @@ impl RoomBatch {
         let first = self.entries.iter().position(|entry| entry.id > at.id);
         match first {
             None => Fit::Known,
-            Some(index) if before(&self.entries[index]) == at.seq => Fit::From(index),
+            Some(index) if before(&self.entries[index]) == at.seq || fault::active(Fault::NoSplice) => Fit::From(index),
             Some(_) => Fit::Hole,
         }
     }

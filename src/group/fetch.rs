@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::Group;
 use super::worker::Worker;
 use crate::error::{Kind, Result};
+use crate::fault::{self, Fault};
 use crate::model::{EntryId, PartitionId};
 use crate::stream::{GroupStream, RawEntry};
 
@@ -46,6 +47,9 @@ pub(super) async fn ensure_group<G: Group>(
     }
     let checkpoint = if is_log { worker.redis.checkpoint(p, &stream.group).await? } else { None };
     let at = match checkpoint {
+        Some(_) if fault::active(Fault::GroupAtDollar) => {
+            worker.redis.newest_id(&stream.key).await?.unwrap_or_default()
+        }
         Some(checkpoint) => checkpoint,
         None => group.start(p).await?,
     };

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::worker::now_ms;
 use crate::config::RetentionSettings;
 use crate::error::{Error, Kind, Result};
+use crate::fault::{self, Fault};
 use crate::model::{EntryId, PartitionId};
 use crate::stream::{ARCHIVE_GROUP, Redis, Trimmed, Trimmer};
 use crate::telemetry::names;
@@ -103,7 +104,12 @@ pub async fn retain(
     let key = redis.keys().log(p);
     let (floor, _) = floor(redis, p, Some(archived)).await?;
     let first = floor.min(wanted(redis, &key, Cut::Retention(*retention.min_age)).await?);
-    let removed = trim(redis, p, first, Trimmer::Owner(token)).await?;
+    let removed = if fault::active(Fault::TrimWithoutFloor) {
+        let first = wanted(redis, &key, Cut::Retention(*retention.min_age)).await?;
+        trim(redis, p, first, Trimmer::ForcingOperator).await?
+    } else {
+        trim(redis, p, first, Trimmer::Owner(token)).await?
+    };
     let length = redis.length(&key).await?;
     Ok(Retained { removed, length, is_over_max: length > retention.max_entries })
 }

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::{Service, SettingsArgs};
 use crate::config::{Loaded, Process, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::fault;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, names};
 
@@ -65,10 +66,21 @@ pub fn prepare(process: Process, loaded: &Loaded) -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     std::panic::set_hook(Box::new(log_panic));
     info!(process = %process, version = env!("CARGO_PKG_VERSION"), "starting the {process} process");
+    warn_of_faults();
     for warning in &loaded.warnings {
         warn!(key = warning.subject, "{warning}");
     }
     Ok(())
+}
+
+/// A build that can be made to lose messages must not be taken for another.
+fn warn_of_faults() {
+    if fault::POSSIBLE {
+        warn!("this build has the feature `faults`: it can be made to lose messages, and is for tests only");
+    }
+    if let Some(fault) = fault::chosen() {
+        warn!(fault = fault.name(), "THE FAULT {} IS PUT IN: MESSAGES WILL BE LOST OR DOUBLED", fault.name());
+    }
 }
 
 fn serve(process: Process, loaded: Loaded) -> Result<()> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{Arg, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
+use crate::fault::{self, Fault};
 use crate::model::{Cursor, EntryId, PartitionId};
 
 static PUBLISH: Script = Script::new("publish", include_str!("lua/publish.lua"));
@@ -87,7 +88,8 @@ impl Redis {
         for (message, device) in messages.iter().zip(of_message) {
             args.push(Arg::from(device as u64 + 1));
             args.push(Arg::from(message.room.as_str()));
-            args.push(Arg::from(message.mark.to_vec()));
+            let mark = if fault::active(Fault::NoDeduplication) { rand::random() } else { message.mark };
+            args.push(Arg::from(mark.to_vec()));
             args.push(Arg::from(message.envelope.clone()));
         }
         answers(PUBLISH.run(self, keys, args).await?, messages.len())

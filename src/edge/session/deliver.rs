@@ -8,6 +8,7 @@ use super::super::desk::Order;
 use super::super::outbox::{Dropped, SubscriptionId};
 use super::subscription::{State, Subscription};
 use super::{QUEUED_LOW, Session};
+use crate::fault::{self, Fault};
 use crate::model::{Ask, Cursor, Entry, EntryId, Page, PartitionId, ResetReason};
 use crate::protocol::ServerFrame;
 use crate::telemetry::names;
@@ -19,9 +20,15 @@ impl Session {
     /// Live entries.
     pub(super) fn batch(&mut self, id: SubscriptionId, batch: Arc<RoomBatch>) {
         let held_max = self.edge.settings.edge.catch_up_entries;
+        if fault::active(Fault::CursorBeforeDelivery) {
+            self.edge.cursors.acked(&self.claims.user, &self.device, batch.room(), batch.last());
+        }
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if !subscription.is_live() {
-            return subscription.hold(batch, held_max);
+            if !fault::active(Fault::NoSplice) {
+                subscription.hold(batch, held_max);
+            }
+            return;
         }
         match batch.fit(subscription.last) {
             Fit::Known => {}

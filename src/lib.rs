@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 0 | [`error`], [`backoff`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
 //! | 1 | [`model`] | words |
-//! | 2 | [`protocol`], [`config`], [`shutdown`] | `protocol` is pure: bytes in, frames out |
+//! | 2 | [`protocol`], [`config`], [`shutdown`], [`verify`] | `protocol` is pure: bytes in, frames out; so is `verify`: a history in, a verdict out |
 //! | 3 | [`telemetry`], [`auth`] | as the settings say |
 //! | 4 | [`stream`], [`store`] | the doors: only `stream` names fred, only `store` names sqlx |
 //! | 5 | [`publish`], [`group`], [`presence`], [`history`] | what to accept; how to hand out and settle; shared state; both doors as one log |
@@ -53,5 +53,6 @@ pub mod shutdown;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod verify;
 
 pub use error::{Error, Result};

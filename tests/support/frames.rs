@@ -22,13 +22,13 @@ const KEYS: &[(&str, &str)] = &[
 ];
 
 /// A frame as MessagePack with short keys.
-pub(super) fn to_msgpack(frame: &Value) -> Vec<u8> {
+pub fn to_msgpack(frame: &Value) -> Vec<u8> {
     let short = renamed(frame.clone(), &|key| KEYS.iter().find(|(long, _)| *long == key).map(|(_, short)| *short));
     rmp_serde::to_vec(&short).expect("a JSON value is a MessagePack value")
 }
 
 /// A frame from MessagePack with short keys. `at`, which is left out there, is filled in.
-pub(super) fn from_msgpack(bytes: &[u8]) -> Value {
+pub fn from_msgpack(bytes: &[u8]) -> Value {
     let frame: Value = rmp_serde::from_slice(bytes).expect("the server sends MessagePack");
     let long_keys = frame.as_object().expect("a frame is a map").keys().all(|key| key.len() == 1 || !is_long(key));
     assert!(long_keys, "a long key that has a short one: {frame}");

@@ -43,6 +43,7 @@ use serde_json::{Value, json};
 pub use self::{
     client::{Came, Client, Format, HandshakeRefused},
     device::{Device, Reading},
+    frames::{from_msgpack, to_msgpack},
     http::{get, post},
     postgres::{Database, Postgres},
     process::Process,

@@ -93,6 +93,26 @@ impl Postgres {
         self.end("INT");
     }
 
+    /// Freezes it with all its children: connections stay, nothing answers.
+    pub fn freeze(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal_all("CONT");
+    }
+
+    /// To the server first: frozen, it makes no more children.
+    fn signal_all(&self, signal: &str) {
+        let Some(pid) = self.server.lock().unwrap().as_ref().map(Child::id) else { return };
+        reaper::signal(pid, signal);
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            reaper::signal(child, signal);
+        }
+    }
+
     /// Starts it again on the same port with the same data.
     pub async fn start_again(&self) {
         self.launch().await.expect("postgres starts again");

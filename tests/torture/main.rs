@@ -1,0 +1,61 @@
+//! The torture test: real processes, real servers, a breakable proxy on every hop, and a nemesis.
+//!
+//! Publishers write and never give a message up, readers live as devices live, and everybody writes
+//! down what they saw. When all is over and drained, `millstream::verify` judges the history. Every
+//! choice of chance follows from a seed, which is printed first.
+//!
+//! Run it by `scripts/torture --seed 1 --seconds 60`; `cargo test` leaves it out.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod collect;
+mod drain;
+mod endpoint;
+mod fault;
+mod nemesis;
+mod publisher;
+mod recorder;
+mod run;
+mod seen;
+mod subscriber;
+mod supervisor;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::run::{Options, Run, run};
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Where history and logs are kept for whoever looks for the cause.
+fn keep(run: &Run, seed: u64) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("millstream-torture-{seed}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for temporary files");
+    std::fs::write(folder.join("history.jsonl"), run.history.to_lines()).expect("a file there");
+    for (process, log) in &run.logs {
+        std::fs::write(folder.join(format!("{process}.log")), log).expect("a file there");
+    }
+    folder
+}
+
+/// What is acknowledged is not lost, doubled or reordered, whatever dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_promises_hold_whatever_dies() {
+    let seed = number("MILLSTREAM_TORTURE_SEED").unwrap_or_else(rand::random);
+    let seconds = number("MILLSTREAM_TORTURE_SECONDS").unwrap_or(60);
+    println!(
+        "torture: seed {seed}, {seconds} s of faults; again with scripts/torture --seed {seed} --seconds {seconds}"
+    );
+    let run = run(Options::new(seed, Duration::from_secs(seconds))).await;
+    let folder = keep(&run, seed);
+    println!("history and logs: {}", folder.display());
+    assert!(run.stuck.is_none(), "{}", run.stuck.unwrap_or_default());
+}

@@ -224,7 +224,9 @@ impl Session {
     /// Says who the client is and what it may use.
     pub(super) fn welcome(&mut self, request_ref: Option<&RequestRef>) {
         let (edge, claims) = (self.edge.clone(), self.claims.clone());
-        self.timing.expire_at(claims.expires_at_ms);
+        // The leeway that lets a token in keeps it in: clocks that differ don't agree on its end either.
+        let leeway_ms = u64::try_from(edge.settings.auth.leeway.as_millis()).unwrap_or(u64::MAX);
+        self.timing.expire_at(claims.expires_at_ms.saturating_add(leeway_ms));
         let limits = &edge.settings.limits;
         let (name, device) = (self.name.clone(), self.device.clone());
         self.say(&ServerFrame::Welcome(Welcome {

@@ -129,19 +129,21 @@ impl Session {
             match wake {
                 Wake::Message(message) => self.received(message).await?,
                 Wake::Closed(error) => return Err(Ending::of_stream(error)),
-                Wake::Outbox => return Ok(()),
-                Wake::Moment => return self.check_time(),
+                Wake::Outbox | Wake::Moment => break,
             }
             frames += 1;
             if frames == FRAMES_PER_TURN || self.wire().queued() >= QUEUED_HIGH {
-                return Ok(());
+                break;
             }
             // What has arrived already shares one turn, so that its answers share one write.
             match poll_fn(|cx| Poll::Ready(self.poll_message(cx))).await {
                 Poll::Ready(next) => wake = next,
-                Poll::Pending => return Ok(()),
+                Poll::Pending => break,
             }
         }
+        // Every time, not only when the timer fires: a client that always has one more frame ready would put
+        // the timer off, and the end of its token with it.
+        self.check_time()
     }
 
     /// Waits for the first of all that can happen. Dropping it loses nothing.

@@ -49,7 +49,7 @@ impl Timing {
         self.heard = Instant::now();
     }
 
-    /// The token ends at this time (ms since the epoch).
+    /// The token counts no more from this time on (ms since the epoch).
     pub(super) fn expire_at(&mut self, at_ms: u64) {
         let now_ms = super::super::now_ms();
         self.expires = Instant::now().checked_add(Duration::from_millis(at_ms.saturating_sub(now_ms)));
@@ -90,7 +90,8 @@ impl Session {
         if timing.expires.is_some_and(|expires| expires <= now) {
             return Err(Ending::token_expired());
         }
-        if queued == 0 || written != timing.written {
+        // What was queued in this turn had no time to go out yet.
+        if queued == 0 || written != timing.written || !timing.waiting_for_socket {
             timing.written = written;
             timing.progress = now;
         } else if now.duration_since(timing.progress) >= timing.stall_timeout {

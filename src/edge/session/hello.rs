@@ -33,6 +33,9 @@ const REPLACE_WAIT: Duration = Duration::from_secs(2);
 /// When a client is told to come back if Redis can't be asked now.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
+/// Answers to pings that may wait for a client before `hello`.
+const EARLY_BYTES_MAX: usize = 16 << 10;
+
 /// What the first frame said.
 struct Hello {
     request_ref: Option<RequestRef>,
@@ -69,6 +72,8 @@ async fn first_message(ws: &mut WebSocketStream<Wire>) -> Result<Message, Ending
         match ws.next().await {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message),
             Some(Ok(Message::Close(_))) | None => return Err(Ending::gone()),
+            // A ping was answered. Nobody has so much to ask before it has said who it is, and doesn't read.
+            Some(Ok(_)) if ws.get_ref().queued() > EARLY_BYTES_MAX => return Err(Ending::no_hello()),
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(Ending::of_stream(Some(error))),
         }

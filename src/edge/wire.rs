@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Frames of one system call at most; the kernel takes 1,024.
@@ -48,6 +48,16 @@ impl Wire {
     /// Bytes that have gone out so far, to see that a reader moves.
     pub(super) fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Ends our side, then throws away what the client still sends, until it has ended its side as well.
+    /// A socket that is closed with bytes unread is reset, and a client that is still writing would then
+    /// hear of the reset instead of our close.
+    pub(super) async fn hear_out(&mut self) -> io::Result<()> {
+        self.shutdown().await?;
+        let mut thrown_away = [0; 4 << 10];
+        while self.tcp.read(&mut thrown_away).await? > 0 {}
+        Ok(())
     }
 
     /// Writes what waits. Nothing is lost if it is dropped: what is not written stays.

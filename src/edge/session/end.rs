@@ -147,6 +147,7 @@ impl Session {
             let _ = self.ws.close(ending.close_frame()).await;
             // The handshake is over when the client has closed as well.
             while let Some(Ok(_)) = self.ws.next().await {}
+            let _ = self.ws.get_mut().hear_out().await;
         };
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             debug!(connection = %self.name, "the client did not answer the close");
@@ -213,6 +214,7 @@ pub(super) async fn close_early(
     let closing = async {
         let _ = ws.send(Message::Close(ending.close_frame())).await;
         while let Some(Ok(_)) = ws.next().await {}
+        let _ = ws.get_mut().hear_out().await;
     };
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }

@@ -12,7 +12,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{Edge, Greeting};
-use crate::protocol::negotiate;
+use crate::auth::Claims;
+use crate::protocol::{Offer, negotiate};
 use crate::telemetry::{Readiness, names};
 
 /// The only path that is upgraded.
@@ -72,13 +73,9 @@ fn connect(edge: &Edge, address: IpAddr, request: &Request<Incoming>) -> Verdict
         let why = "offer the subprotocol millstream.v1.json or millstream.v1.msgpack";
         return refused(StatusCode::BAD_REQUEST, "subprotocol", why);
     };
-    let token = match bearer(request.headers()) {
-        Ok(token) => token.or(offer.token),
-        Err(()) => return refused(StatusCode::UNAUTHORIZED, "token", "the authorization header is not Bearer <token>"),
-    };
-    let claims = match token.map(|token| edge.verifier.verify(token)).transpose() {
+    let claims = match claims(edge, request.headers(), &offer) {
         Ok(claims) => claims,
-        Err(error) => return refused(StatusCode::UNAUTHORIZED, "token", &error.to_string()),
+        Err(why) => return refused(StatusCode::UNAUTHORIZED, "token", &why),
     };
     let Ok(upgrade) = create_response(&without_body(request)) else {
         return refused(StatusCode::BAD_REQUEST, "upgrade", "not a WebSocket upgrade of version 13");
@@ -103,9 +100,27 @@ fn origin_allowed(allowed: &[String], headers: &HeaderMap) -> bool {
     allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
 }
 
+/// What the request's token says, if it has one. Each token must be good, so that nobody who looks at one of
+/// them (a proxy, a log) takes the client for somebody else; of two, the header's counts.
+fn claims(edge: &Edge, headers: &HeaderMap, offer: &Offer<'_>) -> Result<Option<Claims>, String> {
+    let header = bearer(headers).map_err(|()| "the authorization header is not one Bearer <token>")?;
+    if offer.token_again {
+        return Err("more than one token is offered as a subprotocol".into());
+    }
+    let verify = |token: Option<&str>| {
+        token.map(|token| edge.verifier.verify(token)).transpose().map_err(|refusal| refusal.to_string())
+    };
+    let (header, offered) = (verify(header)?, verify(offer.token)?);
+    Ok(header.or(offered))
+}
+
 /// The token of the `Authorization` header, if there is one.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ()> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(());
+    }
     let value = value.to_str().map_err(drop)?;
     let (scheme, token) = value.split_once(' ').ok_or(())?;
     // Source: RFC 9110, 11.1: the scheme's case doesn't matter.

@@ -47,6 +47,8 @@ pub struct Offer<'a> {
     pub echo: Option<&'static str>,
     /// The token of `bearer.<jwt>`; never echoed.
     pub token: Option<&'a str>,
+    /// Whether there were more tokens than that one.
+    pub token_again: bool,
 }
 
 impl fmt::Debug for Offer<'_> {
@@ -56,6 +58,7 @@ impl fmt::Debug for Offer<'_> {
             .field("subprotocol", &self.subprotocol)
             .field("echo", &self.echo)
             .field("token", &self.token.map(|_| "***"))
+            .field("token_again", &self.token_again)
             .finish()
     }
 }
@@ -89,9 +92,10 @@ impl std::error::Error for UnknownSubprotocol {}
 /// # Errors
 /// If something was offered, and nothing of it is known.
 pub fn negotiate<'a>(headers: impl IntoIterator<Item = &'a str>) -> Result<Offer<'a>, UnknownSubprotocol> {
-    let (mut chosen, mut token, mut others) = (None, None, false);
+    let (mut chosen, mut token, mut token_again, mut others) = (None, None, false, false);
     for name in headers.into_iter().flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
         if let Some(jwt) = name.strip_prefix(BEARER) {
+            token_again |= token.is_some();
             token = token.or(Some(jwt));
         } else if let Some(subprotocol) = Subprotocol::named(name) {
             chosen = chosen.or(Some(subprotocol));
@@ -101,7 +105,12 @@ pub fn negotiate<'a>(headers: impl IntoIterator<Item = &'a str>) -> Result<Offer
     }
     match chosen {
         None if others => Err(UnknownSubprotocol),
-        _ => Ok(Offer { subprotocol: chosen.unwrap_or_default(), echo: chosen.map(Subprotocol::name), token }),
+        _ => Ok(Offer {
+            subprotocol: chosen.unwrap_or_default(),
+            echo: chosen.map(Subprotocol::name),
+            token,
+            token_again,
+        }),
     }
 }
 
@@ -112,7 +121,7 @@ mod tests {
     #[test]
     fn nothing_or_only_a_token_means_json_without_an_echo() {
         for (headers, token) in [(vec![], None), (vec![""], None), (vec!["bearer.t"], Some("t"))] {
-            let expected = Offer { subprotocol: Subprotocol::Json, echo: None, token };
+            let expected = Offer { subprotocol: Subprotocol::Json, echo: None, token, token_again: false };
             assert_eq!(negotiate(headers).unwrap(), expected);
         }
     }
@@ -122,7 +131,7 @@ mod tests {
         let offer = negotiate(["chat,millstream.v1.json", "millstream.v1.msgpack ,bearer.a", "bearer.b"]).unwrap();
         assert_eq!(offer.subprotocol, Subprotocol::Json);
         assert_eq!(offer.echo, Some("millstream.v1.json"));
-        assert_eq!(offer.token, Some("a"));
+        assert_eq!((offer.token, offer.token_again), (Some("a"), true));
     }
 
     #[test]

@@ -16,8 +16,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     // `service` answers health checks; `cli` and `dev` may be clients.
     ("tokio_tungstenite", &["edge", "cli", "dev"]),
-    ("hyper", &["edge", "service"]),
-    ("hyper_util", &["edge", "service"]),
+    ("hyper", &["edge", "service", "api"]),
+    ("hyper_util", &["edge", "service", "api"]),
     ("http_body_util", &["edge", "service"]),
     ("reqwest", &["callback", "cli"]),
     ("axum", &["api", "service"]),

@@ -27,9 +27,13 @@ pub(super) async fn check(State(api): State<Arc<Api>>, request: Request, next: N
     }
 }
 
+/// The one key that is given. Of several, somebody on the way may have looked at another than we would.
 fn given_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = || headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
-    headers.get(KEY_HEADER).and_then(|value| value.to_str().ok()).or_else(bearer)
+    let own = headers.get_all(KEY_HEADER).iter().map(|value| value.to_str().ok());
+    let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let mut given = own.chain(bearer);
+    let key = given.next()??;
+    given.next().is_none().then_some(key)
 }
 
 /// Counts a call by its route, never by its path: that is what callers choose.

@@ -11,6 +11,7 @@ mod key;
 mod people;
 mod problem;
 mod rooms;
+mod serve;
 mod state;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use utoipa::OpenApi;
 use self::key::Security;
 use self::state::Api;
 use crate::config::Settings;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::stream::Redis;
@@ -48,7 +49,7 @@ struct Description;
 /// Serves until stopping is requested; calls under way are finished.
 ///
 /// # Errors
-/// If Redis can't be reached or the listener fails.
+/// If Redis can't be reached.
 pub async fn run(
     settings: Arc<Settings>,
     redis: Redis,
@@ -60,12 +61,9 @@ pub async fn run(
     let api = Arc::new(Api::new(settings, redis, store, readiness.clone()).await?);
     let watching = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(state::watch(api.clone(), readiness)));
     info!("the API serves");
-    let served = axum::serve(listener, router(api))
-        .with_graceful_shutdown(async move { shutdown.requested().await })
-        .await
-        .map_err(|e| Error::internal("serve the API").caused_by(e));
+    serve::run(router(api), listener, shutdown).await;
     drop(watching);
-    served
+    Ok(())
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -75,6 +73,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/flush", post(rooms::flush))
         .route("/api/v1/groups", get(groups::list))
         .route("/api/v1/users/{user}/disconnect", post(people::disconnect))
+        .route_layer(middleware::map_response(problem::in_json))
         .route_layer(middleware::from_fn_with_state(api.clone(), key::check));
     Router::new()
         .merge(keyed)

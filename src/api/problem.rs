@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -68,8 +69,13 @@ impl From<Error> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
-        let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "bad_request" };
-        Self::new(rejection.status(), code, rejection.body_text(), false)
+        let (status, code) = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            // JSON of the wrong kind is as bad a request as no JSON.
+            StatusCode::UNPROCESSABLE_ENTITY => (StatusCode::BAD_REQUEST, "bad_request"),
+            other => (other, "bad_request"),
+        };
+        Self::new(status, code, rejection.body_text(), false)
     }
 }
 
@@ -78,6 +84,24 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(self)).into_response()
     }
+}
+
+/// Longest refusal of the library that is told on.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
+
+/// Refusals that the library makes by itself (a body over the limit, a path that is no text) in our form.
+pub(super) async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let json =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if json || !status.is_client_error() {
+        return response;
+    }
+    let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "bad_request" };
+    let text = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let message = if text.is_empty() { status.canonical_reason().unwrap_or("refused") } else { text.as_ref() };
+    Problem::new(status, code, message, false).into_response()
 }
 
 pub(super) async fn not_found() -> Problem {

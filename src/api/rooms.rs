@@ -107,8 +107,12 @@ fn prepare(api: &Api, room: &Room, user: &UserId, cid: &Cid, message: &NewMessag
     let kind = message.kind.as_deref().unwrap_or(KIND_DEFAULT);
     let file = message.file.as_ref().map(|file| FileRef { url: &file.url, name: &file.name });
     let long_file = file.is_some_and(|f| f.url.len() > FILE_URL_BYTES_MAX || f.name.len() > FILE_NAME_BYTES_MAX);
-    if kind.len() > KIND_BYTES_MAX || long_file || kind.contains('\0') {
+    if kind.len() > KIND_BYTES_MAX || long_file {
         return Err(Problem::bad_request("bad_request", "kind or file is over its length"));
+    }
+    // Postgres has no U+0000: the archive could never store it.
+    if kind.contains('\0') || file.is_some_and(|file| file.url.contains('\0') || file.name.contains('\0')) {
+        return Err(Problem::bad_request("bad_request", "kind or file holds U+0000"));
     }
     let device = name(DeviceId::new(API_DEVICE), "bad_request")?;
     let message = Message {

@@ -5,7 +5,12 @@
 //! MessagePack frames are transcoded, once for all receivers. Fields stand by position; a later
 //! version appends fields, and a reader ignores those it doesn't know.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::EntryKind;
 use crate::error::{Error, Kind, Result};
@@ -119,6 +124,31 @@ struct MessageFields<'a>(u8, &'a str, &'a str, &'a str, &'a str, &'a str, u8, Op
 #[derive(Serialize, Deserialize)]
 struct EventFields<'a>(u8, &'a str, #[serde(borrow)] Option<&'a str>, #[serde(borrow)] Option<&'a str>);
 
+/// An array that begins with the fields of a `T`. What a later version has appended is ignored.
+struct Appendable<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Appendable<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
+                let known = T::deserialize(SeqAccessDeserializer::new(&mut items))?;
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(known)
+            }
+        }
+
+        deserializer.deserialize_seq(Items(PhantomData)).map(Self)
+    }
+}
+
 impl<'a> Item<'a> {
     /// Message or event.
     pub fn entry_kind(&self) -> EntryKind {
@@ -155,7 +185,7 @@ impl<'a> Item<'a> {
         let corrupt = |e: rmp_serde::decode::Error| Error::new(Kind::Corrupt, "open an envelope").caused_by(e);
         match kind {
             EntryKind::Message => {
-                let MessageFields(version, user, device, cid, kind, body, sender_type, url, name) =
+                let Appendable(MessageFields(version, user, device, cid, kind, body, sender_type, url, name)) =
                     rmp_serde::from_slice(envelope).map_err(corrupt)?;
                 known(version)?;
                 let sender_type = match sender_type {
@@ -168,7 +198,8 @@ impl<'a> Item<'a> {
                 Ok(Self::Message(Message { user, device, cid, kind, body, sender_type, file }))
             }
             EntryKind::Event => {
-                let EventFields(version, event, user, data) = rmp_serde::from_slice(envelope).map_err(corrupt)?;
+                let Appendable(EventFields(version, event, user, data)) =
+                    rmp_serde::from_slice(envelope).map_err(corrupt)?;
                 known(version)?;
                 Ok(Self::Event(Event { event, user, data }))
             }
@@ -209,6 +240,19 @@ mod tests {
         assert_eq!(Item::decode(EntryKind::Message, &item.encode()).unwrap(), item);
         let event = Item::Event(Event { event: "user_joined", user: Some("bob"), data: None });
         assert_eq!(Item::decode(EntryKind::Event, &event.encode()).unwrap(), event);
+    }
+
+    /// The library refuses an array with more items than it was asked for: while a newer edge runs beside older
+    /// workers, they would park everything that it accepts.
+    #[test]
+    fn what_a_later_version_appends_is_ignored() {
+        let more = (1, "alice", "phone", "c1", "text", "1", 0, None::<&str>, None::<&str>, "more", vec![(1, "x")]);
+        let more = rmp_serde::to_vec(&more).unwrap();
+        let Item::Message(message) = Item::decode(EntryKind::Message, &more).unwrap() else { panic!("an event") };
+        assert_eq!((message.user, message.body, message.file), ("alice", "1", None));
+        let more = rmp_serde::to_vec(&(1, "user_left", "bob", None::<&str>, 7)).unwrap();
+        let left = Item::Event(Event { event: "user_left", user: Some("bob"), data: None });
+        assert_eq!(Item::decode(EntryKind::Event, &more).unwrap(), left);
     }
 
     #[test]

@@ -47,5 +47,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use retry::retry_after;
 pub use standing::{paused_at, resume};
 pub use worker::run;

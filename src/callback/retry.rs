@@ -60,7 +60,7 @@ impl Policy {
 ///
 /// A date is read by the endpoint's own clock (`date`, its header `Date`) and by ours, and the
 /// longer wait counts: a skewed clock must not undercut it. Nothing if the header is malformed.
-pub(super) fn retry_after(header: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(header: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
         let seconds = header.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs);

@@ -39,7 +39,7 @@ pub enum Kind {
     RedisRejected,
     /// Postgres could not be reached, is busy or starting: whether the statement ran is unclear.
     PostgresUnavailable,
-    /// Postgres refused the data of a row (SQLSTATE classes 22 and 23).
+    /// Postgres refused the data of a row (SQLSTATE classes 22, 23 and 54).
     PostgresData,
     /// Postgres refused for another reason (permission, missing table …).
     PostgresRejected,

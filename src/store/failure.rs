@@ -33,7 +33,8 @@ fn kind_of(code: &str) -> Kind {
         _ => match code.get(..2) {
             // Connection, transaction to be repeated, resources (disk, memory, connections), its own disk.
             Some("08" | "40" | "53" | "58") => Kind::PostgresUnavailable,
-            Some("22" | "23") => Kind::PostgresData,
+            // Out of range or of form, against a constraint, beyond a limit of Postgres (nested too deep).
+            Some("22" | "23" | "54") => Kind::PostgresData,
             _ => Kind::PostgresRejected,
         },
     }
@@ -48,7 +49,7 @@ mod tests {
         for waits in ["08006", "57P03", "53300", "57P01", "55P03", "40001", "40P01", "25006", "53100", "57014"] {
             assert_eq!(kind_of(waits), Kind::PostgresUnavailable, "{waits}");
         }
-        for data in ["22021", "22P02", "22P05", "22003", "23505", "23514"] {
+        for data in ["22021", "22P02", "22P05", "22003", "23505", "23514", "54000", "54001"] {
             assert_eq!(kind_of(data), Kind::PostgresData, "{data}");
         }
         for rejected in ["42P01", "42501", "28P01", "3D000", "XX000", ""] {

@@ -57,6 +57,7 @@ pub async fn run(
     let summary = group.summary();
     tasks.spawn(watch_log(redis.clone(), partitions, readiness.check("log"), shutdown.clone()));
     tasks.spawn(keep_months(store, settings.retention.clone(), shutdown.clone()));
+    tasks.spawn(watch_writes(summary.clone(), readiness.check("archive"), shutdown.clone()));
     tasks.spawn(watch_lag(summary.clone(), settings.archive.warn_pending, shutdown.clone()));
     tasks.spawn(log_summary(summary, shutdown.clone()));
     let deliveries = settings.group.max_deliveries.max(DELIVERIES_MIN);
@@ -138,6 +139,11 @@ async fn watch_log(redis: Redis, partitions: Partitions, part: Part, shutdown: S
         }
     })
     .await;
+}
+
+/// Postgres may answer and still refuse what is written: a column that is gone, no permission, no room.
+async fn watch_writes(summary: Arc<Summary>, part: Part, shutdown: Shutdown) {
+    until(shutdown, CHECK_INTERVAL, || async { part.report(&summary.can_write()) }).await;
 }
 
 async fn watch_lag(summary: Arc<Summary>, warn_pending: u64, shutdown: Shutdown) {

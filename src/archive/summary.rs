@@ -20,6 +20,8 @@ pub(super) const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Summary {
     counts: Mutex<Counts>,
     lag: Mutex<BTreeMap<PartitionId, u64>>,
+    /// Why partitions are not written now.
+    stuck: Mutex<BTreeMap<PartitionId, String>>,
     rows: Counter,
     duplicates: Counter,
     commit_seconds: Histogram,
@@ -59,6 +61,7 @@ impl Default for Summary {
         Self {
             counts: Mutex::default(),
             lag: Mutex::default(),
+            stuck: Mutex::default(),
             rows: counter!(names::ARCHIVE_ROWS),
             duplicates: counter!(names::ARCHIVE_DUPLICATES),
             commit_seconds: histogram!(names::ARCHIVE_COMMIT_SECONDS),
@@ -89,9 +92,23 @@ impl Summary {
         *counts.batches.entry(batch.cause).or_default() += 1;
     }
 
-    pub(super) fn failed(&self, error: &Error) {
+    /// A batch of a partition could not be written, and will be tried again.
+    pub(super) fn failed(&self, partition: PartitionId, error: &Error) {
+        self.stuck().insert(partition, error.to_string());
         counter!(names::ARCHIVE_FAILURES, "kind" => format!("{:?}", error.kind())).increment(1);
         self.counts().failures += 1;
+    }
+
+    /// A partition is written again, or is no longer ours to write.
+    pub(super) fn is_written(&self, partition: PartitionId) {
+        self.stuck().remove(&partition);
+    }
+
+    /// Whether every partition that this worker owns can be written.
+    pub(super) fn can_write(&self) -> Result<(), String> {
+        let stuck = self.stuck();
+        let Some((partition, why)) = stuck.iter().next() else { return Ok(()) };
+        Err(format!("{} partitions wait in the log, {partition} because: {why}", stuck.len()))
     }
 
     /// Rows that came into a writer's hands (or, negative, left them).
@@ -143,6 +160,11 @@ impl Summary {
             "wrote {} rows in {batches} batches within the last minute",
             done.rows,
         );
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, BTreeMap<PartitionId, String>> {
+        // As with the counts.
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

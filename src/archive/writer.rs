@@ -80,6 +80,7 @@ impl Writer {
     /// Writes what comes until the sender is dropped and everything is written, or the lease is lost.
     pub(super) async fn run(self, mut incoming: mpsc::Receiver<Vec<Delivery>>) {
         let mut gathering = Gathering::new(self.shared.limits);
+        let _stuck = ForgetStuck(&self.shared.summary, self.lease.partition);
         let ended = self.work(&mut gathering, &mut incoming).await;
         if ended.is_err() {
             info!(partition = %self.lease.partition, rows = gathering.len(),
@@ -172,6 +173,7 @@ impl Writer {
             let begun = Instant::now();
             let error = match self.try_commit(part, upto).await {
                 Ok(inserted) => {
+                    self.shared.summary.is_written(self.lease.partition);
                     self.say_recovered(&backoff);
                     return Ok(Commit::Done(inserted, begun.elapsed()));
                 }
@@ -180,7 +182,7 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            self.shared.summary.failed(&error);
+            self.shared.summary.failed(self.lease.partition, &error);
             self.say_failed(&error, &backoff, part.len());
             let fenced = error.kind() == Kind::Fenced;
             tokio::select! {
@@ -238,6 +240,15 @@ impl Writer {
             let partition = self.lease.partition;
             info!(%partition, attempts = backoff.attempts() + 1, "writing partition {partition} again");
         }
+    }
+}
+
+/// However the writer ends, also by being dropped: what keeps others from writing is theirs to say.
+struct ForgetStuck<'a>(&'a Summary, PartitionId);
+
+impl Drop for ForgetStuck<'_> {
+    fn drop(&mut self) {
+        self.0.is_written(self.1);
     }
 }
 

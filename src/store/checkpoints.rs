@@ -1,6 +1,9 @@
 //! Up to where each group has settled everything, and who may say so.
 
+use sqlx::Connection as _;
+
 use super::Store;
+use super::door::{Lent, within};
 use super::failure::failed;
 use super::rows::{signed, unsigned};
 use crate::error::{Error, Kind, Result};
@@ -103,34 +106,13 @@ impl Store {
         let names: Vec<&str> = groups.iter().map(|(group, _)| group.as_str()).collect();
         let ms: Vec<i64> = groups.iter().map(|(_, id)| signed(id.ms)).collect();
         let n: Vec<i64> = groups.iter().map(|(_, id)| signed(id.n)).collect();
-        let mut transaction = self.pool.begin().await.map_err(|e| failed(doing, e))?;
-        let held: Option<i32> = sqlx::query_scalar(
-            r#"SELECT 1 FROM checkpoints WHERE "group" = $1 AND partition = $2 AND token = $3 FOR SHARE"#,
-        )
-        .bind(ARCHIVE)
-        .bind(number(owner.partition))
-        .bind(signed(owner.token))
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(|e| failed(doing, e))?;
-        if held.is_none() {
-            return Err(fenced(owner));
-        }
-        sqlx::query(
-            r#"INSERT INTO checkpoints ("group", partition, ms, n)
-               SELECT name, $1, ms, n FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS given (name, ms, n)
-               WHERE name <> $5
-               ON CONFLICT ("group", partition) DO UPDATE SET ms = excluded.ms, n = excluded.n, updated_at = now()"#,
-        )
-        .bind(number(owner.partition))
-        .bind(names)
-        .bind(ms)
-        .bind(n)
-        .bind(ARCHIVE)
-        .execute(&mut *transaction)
-        .await
-        .map_err(|e| failed(doing, e))?;
-        transaction.commit().await.map_err(|e| failed(doing, e))
+        let mut lent = self.pool.lend_for(doing).await?;
+        let saved = match save(&mut lent, owner, &names, &ms, &n).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fenced(owner)),
+            Err(error) => Err(failed(doing, error)),
+        };
+        lent.back(saved)
     }
 
     /// Forgets a group of a partition, after it was removed on purpose.
@@ -152,6 +134,41 @@ impl Store {
         .map_err(|e| failed("forget a group", e))?;
         if done.rows_affected() == 0 { Err(fenced(owner)) } else { Ok(()) }
     }
+}
+
+/// The transaction of [`Store::save_checkpoints`]; `false` if the token is an old one.
+async fn save(lent: &mut Lent, owner: Ownership, names: &[&str], ms: &[i64], n: &[i64]) -> Result<bool, sqlx::Error> {
+    let patience = lent.patience();
+    let mut transaction = within(patience, lent.begin()).await?;
+    let held: Option<i32> = within(
+        patience,
+        sqlx::query_scalar(
+            r#"SELECT 1 FROM checkpoints WHERE "group" = $1 AND partition = $2 AND token = $3 FOR SHARE"#,
+        )
+        .bind(ARCHIVE)
+        .bind(number(owner.partition))
+        .bind(signed(owner.token))
+        .fetch_optional(&mut *transaction),
+    )
+    .await?;
+    if held.is_none() {
+        return Ok(false);
+    }
+    let saved = sqlx::query(
+        r#"INSERT INTO checkpoints ("group", partition, ms, n)
+           SELECT name, $1, ms, n FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS given (name, ms, n)
+           WHERE name <> $5
+           ON CONFLICT ("group", partition) DO UPDATE SET ms = excluded.ms, n = excluded.n, updated_at = now()"#,
+    )
+    .bind(number(owner.partition))
+    .bind(names)
+    .bind(ms)
+    .bind(n)
+    .bind(ARCHIVE)
+    .execute(&mut *transaction);
+    within(patience, saved).await?;
+    within(patience, transaction.commit()).await?;
+    Ok(true)
 }
 
 /// The error of an owner that isn't any more.

@@ -1,19 +1,24 @@
 //! A pool of connections that is made when it is first needed.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use super::door::Pool;
 use super::failure::failed;
 use crate::config::DatabaseSettings;
 use crate::error::{Error, Kind, Result};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("config/migrations");
 
+const MIGRATE: &str = "migrate the archive";
+
 /// The archive. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) months: super::months::Known,
 }
 
@@ -28,11 +33,17 @@ impl Store {
         let options = PgConnectOptions::from_str(settings.url.expose())
             .map_err(|e| Error::new(Kind::Config, "read database.url (postgres://…)").caused_by(e))?
             .application_name("millstream")
-            .options([("statement_timeout", timeout.as_str()), ("timezone", "UTC")]);
-        let pool = PgPoolOptions::new()
+            .options([
+                ("statement_timeout", timeout.as_str()),
+                // A transaction of ours whose connection got lost must not keep its locks for hours.
+                ("idle_in_transaction_session_timeout", timeout.as_str()),
+                ("timezone", "UTC"),
+            ]);
+        let connections = PgPoolOptions::new()
             .max_connections(settings.connections_max.max(1))
             .acquire_timeout(*settings.connect_timeout)
             .connect_lazy_with(options);
+        let pool = Pool::new(connections, *settings.statement_timeout);
         Ok(Self { pool, months: super::months::Known::default() })
     }
 
@@ -42,10 +53,11 @@ impl Store {
     /// # Errors
     /// As Postgres answers; [`Kind::PostgresRejected`] if the tables are of a version to come.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(|e| match e {
-            sqlx::migrate::MigrateError::Execute(e) => failed("migrate the archive", e),
-            other => Error::new(Kind::PostgresRejected, "migrate the archive").caused_by(other),
-        })?;
+        let mut lent = self.pool.lend_for(MIGRATE).await?;
+        // One statement each, and some for the lock and the list of them.
+        let patience = lent.patience().saturating_mul(MIGRATIONS.iter().count() as u32 + 4);
+        let migrated = migrate(&mut lent, patience).await;
+        lent.back(migrated)?;
         self.make_months_ahead().await
     }
 
@@ -76,5 +88,16 @@ impl Store {
     /// Ends all connections, after what they are doing.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+async fn migrate(connection: &mut PgConnection, patience: Duration) -> Result<()> {
+    // `run` wants any connection of any lifetime, which the compiler can't show to be `Send`.
+    let migrated = MIGRATIONS.run_direct(None, connection, false);
+    match tokio::time::timeout(patience, migrated).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(sqlx::migrate::MigrateError::Execute(e))) => Err(failed(MIGRATE, e)),
+        Ok(Err(other)) => Err(Error::new(Kind::PostgresRejected, MIGRATE).caused_by(other)),
+        Err(_) => Err(Error::new(Kind::PostgresUnavailable, format!("{MIGRATE}: no end within {patience:?}"))),
     }
 }

@@ -18,7 +18,20 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> Error {
         _ => Kind::PostgresRejected,
     };
     metrics::counter!(names::POSTGRES_ERRORS, "kind" => format!("{kind:?}")).increment(1);
-    Error::new(kind, doing.to_owned()).caused_by(error)
+    match &error {
+        // The pool keeps to itself why nobody could be reached: most often one of these.
+        sqlx::Error::PoolTimedOut => Error::new(kind, format!("{doing}: {NO_CONNECTION}")),
+        _ => Error::new(kind, doing.to_owned()).caused_by(error),
+    }
+}
+
+const NO_CONNECTION: &str =
+    "no connection within database.connect_timeout: Postgres is silent, still starting, or has no connection left";
+
+/// Whether Postgres refused the data, and could take others.
+pub(super) fn is_of_the_data(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|answer| answer.code());
+    code.is_some_and(|code| kind_of(&code) == Kind::PostgresData)
 }
 
 /// The kind of a SQLSTATE. Source: PostgreSQL 15, appendix A.

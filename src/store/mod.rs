@@ -15,6 +15,7 @@
 mod batch;
 mod checkpoints;
 mod connection;
+mod door;
 mod failure;
 mod months;
 mod pages;

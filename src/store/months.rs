@@ -13,10 +13,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tracing::{info, warn};
 
 use super::Store;
+use super::door::{Lent, within};
 use super::failure::failed;
 use crate::error::Result;
 
@@ -133,25 +134,11 @@ impl Store {
     async fn make_month(&self, month: Month) -> Result<()> {
         for table in TABLES {
             let doing = format!("make the month {table}_{month}");
-            let mut transaction = self.pool.begin().await.map_err(|e| failed(&doing, e))?;
-            lock(&mut transaction).await.map_err(|e| failed(&doing, e))?;
-            let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-                .bind(format!("{table}_{month}"))
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(|e| failed(&doing, e))?;
-            if there {
-                continue;
+            let mut lent = self.pool.lend_for(&doing).await?;
+            let made = make_table(&mut lent, table, month).await.map_err(|e| failed(&doing, e));
+            if lent.back(made)? {
+                info!(%month, table, "made {table}_{month} of the archive");
             }
-            let (from, to) = (month.start_ms(), month.next().start_ms());
-            // Names and numbers are ours: a fixed table, and digits.
-            let statements = format!(
-                "CREATE TABLE {table}_{month} (LIKE {table} INCLUDING ALL);
-                 ALTER TABLE {table} ATTACH PARTITION {table}_{month} FOR VALUES FROM ({from}) TO ({to})"
-            );
-            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *transaction).await.map_err(|e| failed(&doing, e))?;
-            transaction.commit().await.map_err(|e| failed(&doing, e))?;
-            info!(%month, table, "made {table}_{month} of the archive");
         }
         Ok(())
     }
@@ -199,13 +186,10 @@ impl Store {
                 continue;
             }
             let doing = format!("drop the month {table}_{month}");
-            let mut transaction = self.pool.begin().await.map_err(|e| failed(&doing, e))?;
-            lock(&mut transaction).await.map_err(|e| failed(&doing, e))?;
-            sqlx::raw_sql(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}_{month}")))
-                .execute(&mut *transaction)
-                .await
-                .map_err(|e| failed(&doing, e))?;
-            transaction.commit().await.map_err(|e| failed(&doing, e))?;
+            let mut lent = self.pool.lend_for(&doing).await?;
+            let drop = format!("DROP TABLE IF EXISTS {table}_{month}");
+            let gone = change(&mut lent, None, drop).await.map_err(|e| failed(&doing, e));
+            lent.back(gone)?;
             self.months.forget(month);
             dropped += 1;
             info!(%month, table, "dropped {table}_{month} of the archive: older than retention.archive_max_age");
@@ -231,11 +215,32 @@ impl Store {
     }
 }
 
-/// One process at a time, and nobody waits long for a table that is being read.
-async fn lock(transaction: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    Ok(())
+/// Makes the table of a month; `false` if it is there.
+async fn make_table(lent: &mut Lent, table: &str, month: Month) -> Result<bool, sqlx::Error> {
+    let (from, to) = (month.start_ms(), month.next().start_ms());
+    // Names and numbers are ours: a fixed table, and digits.
+    let statements = format!(
+        "CREATE TABLE {table}_{month} (LIKE {table} INCLUDING ALL);
+         ALTER TABLE {table} ATTACH PARTITION {table}_{month} FOR VALUES FROM ({from}) TO ({to})"
+    );
+    change(lent, Some(format!("{table}_{month}")), statements).await
+}
+
+/// Changes tables in a transaction, unless there is a table of this name. One process at a time, and
+/// nobody waits long for a table that is being read.
+async fn change(lent: &mut Lent, unless: Option<String>, statements: String) -> Result<bool, sqlx::Error> {
+    let patience = lent.patience();
+    let mut transaction = within(patience, lent.begin()).await?;
+    within(patience, sqlx::raw_sql("SET LOCAL lock_timeout = '2s'").execute(&mut *transaction)).await?;
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK);
+    within(patience, lock.execute(&mut *transaction)).await?;
+    let there = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(unless);
+    if within(patience, there.fetch_one(&mut *transaction)).await? {
+        return Ok(false);
+    }
+    within(patience, sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut *transaction)).await?;
+    within(patience, transaction.commit()).await?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 //!
 //! Writing is idempotent: a transaction whose end is unclear is simply repeated.
 
-use sqlx::PgConnection;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
 
 use super::Store;
 use super::batch::{Batch, Events, Messages, Stays};
 use super::checkpoints::{ARCHIVE, Ownership, fenced};
+use super::door::{Lent, within};
 use super::failure::failed;
 use super::rows::signed;
 use crate::error::Result;
@@ -34,33 +37,51 @@ impl Store {
     /// leaves it unclear: repeat.
     pub async fn commit_batch(&self, batch: &Batch<'_>, owner: Ownership, upto: EntryId) -> Result<Inserted> {
         self.make_months_of(batch.times()).await;
-        let mut transaction = self.pool.begin().await.map_err(|e| failed(DOING, e))?;
-        // First, so that it is the lock on which two owners meet.
-        if !move_checkpoint(&mut transaction, owner, upto).await.map_err(|e| failed(DOING, e))? {
-            return Err(fenced(owner));
-        }
-        let rows = write(&mut transaction, batch).await.map_err(|e| failed(DOING, e))?;
-        transaction.commit().await.map_err(|e| failed(DOING, e))?;
+        let mut lent = self.pool.lend_for(DOING).await?;
+        let rows = match write(&mut lent, batch, owner, upto).await {
+            Ok(Some(rows)) => Ok(rows),
+            Ok(None) => Err(fenced(owner)),
+            Err(error) => Err(failed(DOING, error)),
+        };
+        let rows = lent.back(rows)?;
         Ok(Inserted { rows, duplicates: (batch.len() as u64).saturating_sub(rows) })
     }
 }
 
-async fn write(transaction: &mut PgConnection, batch: &Batch<'_>) -> Result<u64, sqlx::Error> {
+/// The transaction; nothing if the token is an old one.
+async fn write(
+    lent: &mut Lent,
+    batch: &Batch<'_>,
+    owner: Ownership,
+    upto: EntryId,
+) -> Result<Option<u64>, sqlx::Error> {
+    let patience = lent.patience();
+    let mut transaction = within(patience, lent.begin()).await?;
+    // First, so that it is the lock on which two owners meet.
+    if !within(patience, move_checkpoint(&mut transaction, owner, upto)).await? {
+        return Ok(None);
+    }
+    let rows = insert(&mut transaction, patience, batch).await?;
+    within(patience, transaction.commit()).await?;
+    Ok(Some(rows))
+}
+
+async fn insert(transaction: &mut PgConnection, patience: Duration, batch: &Batch<'_>) -> Result<u64, sqlx::Error> {
     let mut rows = 0;
     if !batch.messages.at.ms.is_empty() {
-        rows += insert_messages(transaction, &batch.messages).await?;
+        rows += within(patience, insert_messages(transaction, &batch.messages)).await?;
     }
     if !batch.events.at.ms.is_empty() {
-        rows += insert_events(transaction, &batch.events).await?;
+        rows += within(patience, insert_events(transaction, &batch.events)).await?;
     }
     if !batch.joins.ms.is_empty() {
-        insert_joins(transaction, &batch.joins).await?;
+        within(patience, insert_joins(transaction, &batch.joins)).await?;
     }
     if !batch.leaves.ms.is_empty() {
-        end_stays(transaction, &batch.leaves).await?;
+        within(patience, end_stays(transaction, &batch.leaves)).await?;
     }
     if !batch.rooms.is_empty() {
-        update_rooms(transaction, batch).await?;
+        within(patience, update_rooms(transaction, batch)).await?;
     }
     Ok(rows)
 }

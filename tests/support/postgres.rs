@@ -20,7 +20,9 @@ const OPTIONS: &[&str] = &["fsync=off", "full_page_writes=off", "max_connections
 pub struct Postgres {
     port: u16,
     dir: PathBuf,
+    small_disk: bool,
     server: Mutex<Option<Child>>,
+    frozen: Mutex<Vec<u32>>,
 }
 
 /// A database on a [`Postgres`].
@@ -40,6 +42,31 @@ impl Postgres {
 
     /// A server for one test alone.
     pub async fn start() -> Self {
+        Self::start_in(false).await
+    }
+
+    /// A server for one test alone that has a disk of a few MiB beside its own: [`Postgres::small_disk`].
+    ///
+    /// # Errors
+    /// Says why this machine doesn't let us mount one.
+    pub async fn start_with_small_disk() -> Result<Self, String> {
+        let tried = on_small_disk(&std::env::temp_dir(), None, &Command::new("true")).output();
+        match tried {
+            Ok(tried) if tried.status.success() => Ok(Self::start_in(true).await),
+            Ok(tried) => Err(String::from_utf8_lossy(&tried.stderr).into_owned()),
+            Err(error) => Err(format!("run unshare: {error}")),
+        }
+    }
+
+    /// The small disk, as the server sees it and as we do: it is mounted for the server alone, and gone with it.
+    pub fn small_disk(&self) -> (PathBuf, PathBuf) {
+        assert!(self.small_disk, "it was started without one");
+        let (path, pid) = (self.dir.join("small"), self.pid());
+        let ours = Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap());
+        (path, ours)
+    }
+
+    async fn start_in(small_disk: bool) -> Self {
         let dir = new_dir("postgres");
         if let Some((uid, gid)) = unprivileged() {
             chown(&dir, Some(uid), Some(gid)).expect("root may give a folder away");
@@ -52,7 +79,8 @@ impl Postgres {
         assert!(created.status.success(), "initdb failed: {}", String::from_utf8_lossy(&created.stderr));
         let mut last = String::new();
         for _ in 0..5 {
-            let postgres = Self { port: free_port(), dir: dir.clone(), server: Mutex::new(None) };
+            let (server, frozen) = (Mutex::new(None), Mutex::default());
+            let postgres = Self { port: free_port(), dir: dir.clone(), small_disk, server, frozen };
             match postgres.launch().await {
                 Ok(()) => return postgres,
                 Err(error) => last = error,
@@ -88,6 +116,42 @@ impl Postgres {
         self.end("QUIT");
     }
 
+    /// Ends the postmaster alone, as the kernel does when memory runs out. Its children notice by themselves.
+    pub fn kill9(&self) {
+        self.end("KILL");
+    }
+
+    /// Freezes it with all its children: connections stay, nothing answers, new ones aren't greeted.
+    pub async fn freeze(&self) {
+        let admin = PgPoolOptions::new().max_connections(1).connect(&self.url("postgres")).await.unwrap();
+        let mut connection = admin.acquire().await.unwrap();
+        // First, so that no child is born after they are counted.
+        reaper::signal(self.pid(), "STOP");
+        let query = "SELECT pid FROM pg_stat_activity";
+        let children: Vec<i32> = sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
+        for child in children {
+            let child = child.unsigned_abs();
+            reaper::ends_with_us(child, "KILL");
+            reaper::signal(child, "STOP");
+            self.frozen.lock().unwrap().push(child);
+        }
+        // Closing it in order would wait for an answer.
+        drop(connection.detach());
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        for child in self.frozen.lock().unwrap().drain(..) {
+            reaper::signal(child, "CONT");
+            reaper::has_ended(child);
+        }
+        reaper::signal(self.pid(), "CONT");
+    }
+
+    fn pid(&self) -> u32 {
+        self.server.lock().unwrap().as_ref().expect("the server runs").id()
+    }
+
     /// Ends it in order, cutting connections (SIGINT, "fast").
     pub fn stop(&self) {
         self.end("INT");
@@ -115,12 +179,23 @@ impl Postgres {
 
     /// Starts it again on the same port with the same data.
     pub async fn start_again(&self) {
-        self.launch().await.expect("postgres starts again");
+        let begin = Instant::now();
+        // Children of a postmaster that was killed alone keep the next one out until they have noticed.
+        while let Err(error) = self.launch().await {
+            let clash = error.contains("shared memory") || error.contains("lock file");
+            assert!(clash && begin.elapsed() < DEADLINE, "postgres does not start again: {error}");
+            tokio::time::sleep(super::POLL).await;
+        }
     }
 
     fn end(&self, signal: &str) {
+        for child in self.frozen.lock().unwrap().drain(..) {
+            reaper::signal(child, "KILL");
+            reaper::has_ended(child);
+        }
         if let Some(mut server) = self.server.lock().unwrap().take() {
             reaper::signal(server.id(), signal);
+            reaper::signal(server.id(), "CONT");
             server.wait().expect("a child can be waited for");
             reaper::has_ended(server.id());
         }
@@ -133,6 +208,11 @@ impl Postgres {
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-k"]).arg(&self.dir);
         for option in OPTIONS {
             command.args(["-c", option]);
+        }
+        if self.small_disk {
+            let small = self.dir.join("small");
+            std::fs::create_dir_all(&small).map_err(|e| e.to_string())?;
+            command = on_small_disk(&small, unprivileged(), &command);
         }
         let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let server = server.map_err(|e| format!("run postgres: {e}"))?;
@@ -175,6 +255,16 @@ fn program(name: &str) -> Command {
             command
         }
     }
+}
+
+/// `command` with a disk of a few MiB at `place` that only it and its children see.
+fn on_small_disk(place: &Path, owner: Option<(u32, u32)>, command: &Command) -> Command {
+    let (uid, gid) = owner.unwrap_or_default();
+    let mount = format!("mount -t tmpfs -o size=4m,mode=0700,uid={uid},gid={gid} small \"$0\" && exec \"$@\"");
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "sh", "-c", &mount]).arg(place).arg(command.get_program()).args(command.get_args());
+    wrapped.current_dir("/");
+    wrapped
 }
 
 /// In `PATH`, or where Debian and Homebrew put what isn't in it; the newest version first.

@@ -50,6 +50,8 @@ struct State {
     mode: Mode,
     /// How often all connections were reset.
     cuts: u64,
+    /// How often all connections were left without an end.
+    strandings: u64,
 }
 
 #[derive(Default)]
@@ -79,7 +81,7 @@ impl Proxy {
     }
 
     async fn with(target: String, narrow: bool) -> Self {
-        let (state, watching) = watch::channel(State { mode: Mode::Pass, cuts: 0 });
+        let (state, watching) = watch::channel(State { mode: Mode::Pass, cuts: 0, strandings: 0 });
         let (stop, stopped) = oneshot::channel::<()>();
         let counts = Arc::new(Counts::default());
         let listener = background()
@@ -116,6 +118,12 @@ impl Proxy {
             state.cuts += 1;
             state.mode = Mode::Pass;
         });
+    }
+
+    /// Every connection that there is stays open, and nothing passes on it any more, as when the
+    /// machine behind it is gone; new ones pass.
+    pub fn strand(&self) {
+        self.state.send_modify(|state| state.strandings += 1);
     }
 
     /// Connections made so far.
@@ -173,11 +181,18 @@ async fn pass(client: TcpStream, mut link: Link) {
     if began.mode == Mode::Down {
         return;
     }
-    let mut watching = link.state.clone();
+    let (mut watching, mut stranding) = (link.state.clone(), link.state.clone());
     let cut = watching.wait_for(|state| state.cuts != began.cuts);
+    let stranded = stranding.wait_for(|state| state.strandings != began.strandings);
+    // It holds the sockets, which a stranded connection keeps.
+    let mut passing = std::pin::pin!(pass_on(client, link));
     tokio::select! {
-        () = pass_on(client, link) => {}
+        () = &mut passing => {}
         _ = cut => {}
+        stranded = stranded => {
+            drop(stranded);
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod device;
 mod frames;
 mod http;
 mod postgres;
+mod preload;
 mod process;
 mod proxy;
 mod reaper;
@@ -46,6 +47,7 @@ pub use self::{
     frames::{from_msgpack, to_msgpack},
     http::{get, post},
     postgres::{Database, Postgres},
+    preload::{skewed_clock, slow_fsync},
     process::Process,
     proxy::{Mode, Proxy},
     receiver::{Callback, Receiver, Respond},
@@ -113,10 +115,10 @@ where
     }
 }
 
-/// A token of HS256 with [`SECRET`] for `user`, valid for an hour, with rights by pattern.
+/// A token of HS256 with [`SECRET`] for `user`, valid for three hours, with rights by pattern.
 pub fn token(user: &str, rooms: &[(&str, &str)]) -> String {
     let rooms: serde_json::Map<String, Value> = rooms.iter().map(|(p, r)| ((*p).into(), json!(r))).collect();
-    token_of(&json!({ "sub": user, "exp": now_s() + 3_600, "rooms": rooms }), SECRET)
+    token_of(&json!({ "sub": user, "exp": now_s() + 10_800, "rooms": rooms }), SECRET)
 }
 
 /// A token of HS256 with any claims and any secret.

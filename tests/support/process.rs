@@ -31,7 +31,22 @@ impl Process {
 
     /// Starts a program with these variables and arguments, and nothing of our own settings.
     pub fn spawn<K: AsRef<str>, V: AsRef<str>>(program: &str, args: &[&str], env: &[(K, V)]) -> Self {
-        let mut command = Command::new(Self::path(program));
+        Self::spawn_as(Command::new(Self::path(program)), program, args, env)
+    }
+
+    /// As [`Process::spawn`], with at most so many open files.
+    pub fn spawn_with_files<V: AsRef<str>>(program: &str, env: &[(V, V)], files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\""), Self::path(program)]);
+        Self::spawn_as(command, program, &[], env)
+    }
+
+    fn spawn_as<K: AsRef<str>, V: AsRef<str>>(
+        mut command: Command,
+        program: &str,
+        args: &[&str],
+        env: &[(K, V)],
+    ) -> Self {
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
         for kept in ["PATH", "HOME", "TMPDIR", "LANG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(kept) {

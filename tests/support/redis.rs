@@ -18,6 +18,7 @@ pub struct Redis {
     port: u16,
     dir: PathBuf,
     options: Vec<String>,
+    env: Vec<(&'static str, String)>,
     server: Mutex<Option<Child>>,
 }
 
@@ -31,13 +32,19 @@ impl Redis {
     /// A server for one test alone. `options` come after those of the right durability, as on the
     /// command line: `["--appendfsync", "everysec"]`.
     pub async fn start(options: &[&str]) -> Self {
+        Self::start_in(options, &[]).await
+    }
+
+    /// As [`Redis::start`], with these variables: [`slow_fsync`](super::slow_fsync).
+    pub async fn start_in(options: &[&str], env: &[(&'static str, String)]) -> Self {
         let dir = new_dir("redis");
         let options: Vec<String> = DURABLE.iter().chain(options).map(|o| (*o).to_owned()).collect();
         let mut last = String::new();
         // A free port may be taken by somebody else before the server has it.
         for _ in 0..5 {
             let port = free_port();
-            let redis = Self { port, dir: dir.clone(), options: options.clone(), server: Mutex::new(None) };
+            let redis =
+                Self { port, dir: dir.clone(), options: options.clone(), env: env.to_vec(), server: Mutex::new(None) };
             match redis.launch().await {
                 Ok(()) => return redis,
                 Err(error) => last = error,
@@ -122,6 +129,7 @@ impl Redis {
             .arg(&self.dir)
             .args(["--logfile", "server.log", "--daemonize", "no", "--databases", "1"])
             .args(&self.options)
+            .envs(self.env.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -182,13 +182,25 @@ impl Stack {
 
     /// Starts one more process under `name`, without waiting until it is ready.
     pub fn add(&mut self, name: &str, program: &str, more: &[(&str, &str)]) {
+        self.add_with(name, program, more, None);
+    }
+
+    /// As [`Stack::add`], with at most so many open files.
+    pub fn add_with_files(&mut self, name: &str, program: &str, more: &[(&str, &str)], files: u32) {
+        self.add_with(name, program, more, Some(files));
+    }
+
+    fn add_with(&mut self, name: &str, program: &str, more: &[(&str, &str)], files: Option<u32>) {
         let (addr, metrics) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let mut env = self.env.clone();
         env.push(("MILLSTREAM__METRICS__LISTEN".into(), metrics.clone()));
         env.push(("MILLSTREAM__EDGE__LISTEN".into(), addr.clone()));
         env.push(("MILLSTREAM__API__LISTEN".into(), addr.clone()));
         env.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let process = Process::spawn(program, &[], &env);
+        let process = match files {
+            None => Process::spawn(program, &[], &env),
+            Some(files) => Process::spawn_with_files(program, &env, files),
+        };
         let program = program.to_owned();
         self.processes.insert(name.to_owned(), Running { process, program, env, addr, metrics });
     }

@@ -14,7 +14,6 @@ use metrics::counter;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::worker::now_ms;
 use crate::config::RetentionSettings;
 use crate::error::{Error, Kind, Result};
 use crate::fault::{self, Fault};
@@ -212,7 +211,8 @@ async fn wanted(redis: &Redis, key: &str, cut: Cut) -> Result<EntryId> {
     Ok(match cut {
         Cut::Retention(age) => {
             let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            EntryId::new(now_ms().saturating_sub(age), 0)
+            // By the clock that gave the ids: ours may be ahead, and would cut what is young.
+            EntryId::new(redis.time_ms().await?.saturating_sub(age), 0)
         }
         Cut::Before(id) => id,
         Cut::Keep(0) => redis.newest_id(key).await?.map_or(EntryId::ZERO, EntryId::next),

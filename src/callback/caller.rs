@@ -7,7 +7,7 @@
 //! **Invariant:** [`Answer::Ours`] is given only for what the endpoint can't be blamed for.
 
 use std::sync::Once;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -112,13 +112,13 @@ impl Caller {
         Ok(Self { client })
     }
 
-    /// Posts `item` once. Dropping it may leave the item with the endpoint, unanswered: the next
+    /// Posts `item` once, signed as at `now_ms`. Dropping it may leave the item with the endpoint, unanswered: the next
     /// attempt repeats it, with the same id.
-    pub(super) async fn attempt(&self, endpoint: &Endpoint, item: &Item) -> Answer {
+    pub(super) async fn attempt(&self, endpoint: &Endpoint, item: &Item, now_ms: u64) -> Answer {
         if let Err(refused) = check_literal(&endpoint.url, endpoint.allow_private) {
             return Answer::Failed(Failure::new("refused_address", refused.to_string()));
         }
-        let post = self.post(endpoint.url.clone(), headers(endpoint, item), item);
+        let post = self.post(endpoint.url.clone(), headers(endpoint, item, now_ms), item);
         match tokio::time::timeout(endpoint.timeout, post).await {
             Ok(answer) => answer,
             Err(_) => Answer::Failed(Failure::new("timeout", format!("no complete answer in {:?}", endpoint.timeout))),
@@ -139,8 +139,8 @@ impl Caller {
     }
 }
 
-fn headers(endpoint: &Endpoint, item: &Item) -> HeaderMap {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+fn headers(endpoint: &Endpoint, item: &Item, now_ms: u64) -> HeaderMap {
+    let now = (now_ms / 1_000).to_string();
     let mut headers = HeaderMap::with_capacity(5);
     let mut set = |name: HeaderName, value: &str| {
         headers.insert(name, value.parse().expect("digits, letters and base64 are valid in a header"));

@@ -16,10 +16,11 @@ use tracing::{debug, warn};
 
 use super::breaker::Verdict;
 use super::caller::{Answer, Caller, Failure};
+use super::clock::{Clock, millis};
 use super::endpoint::Endpoint;
 use super::gate::{Gate, Pass};
 use super::item::Item;
-use super::ledger::{Ledger, Record, now_ms};
+use super::ledger::{Ledger, Record};
 use super::retry::Next;
 use crate::backoff::Backoff;
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub(super) struct Dispatcher {
     pub(super) endpoint: Endpoint,
     /// Whether it may be called now.
     pub(super) gate: Gate,
+    /// What ages and waits are measured by.
+    pub(super) clock: Clock,
     caller: Caller,
     slots: Semaphore,
     in_flight: Gauge,
@@ -89,6 +92,7 @@ impl Dispatcher {
         Ok(Self {
             caller: Caller::new(&endpoint)?,
             gate: Gate::new(&name, &endpoint.policy),
+            clock: Clock::new(),
             slots: Semaphore::new(endpoint.concurrency),
             in_flight: metrics::gauge!(names::CALLBACK_IN_FLIGHT, "endpoint" => name.clone()),
             seconds: metrics::histogram!(names::CALLBACK_SECONDS, "endpoint" => name),
@@ -99,14 +103,14 @@ impl Dispatcher {
     /// Attempts `item` until it has ended. May be dropped at any time: then it comes again.
     pub(super) async fn deliver(&self, site: &Site, delivery: &Delivery, item: &Item) -> Ended {
         let mut record = site.ledger.take(delivery);
-        let mut due = Instant::now() + record.wait();
+        let mut due = Instant::now() + record.wait(self.clock.now_ms());
         let mut ours = Backoff::new(OURS.0, OURS.1);
         let ended = loop {
             let Some(turn) = site.stop.run_until_cancelled(self.turn(due)).await else { return Ended::Stopped };
             if site.stop.is_cancelled() || !site.lease.is_held() {
                 return Ended::Stopped;
             }
-            if self.endpoint.policy.is_too_old(age(item)) {
+            if self.endpoint.policy.is_too_old(self.age(item)) {
                 break too_old(&record, "it waited longer than max_age");
             }
             match self.attempt(turn, item).await {
@@ -147,7 +151,7 @@ impl Dispatcher {
     async fn attempt(&self, turn: Turn<'_>, item: &Item) -> Answer {
         let start = Instant::now();
         let under_way = Counted::new(&self.in_flight);
-        let answer = self.caller.attempt(&self.endpoint, item).await;
+        let answer = self.caller.attempt(&self.endpoint, item, self.clock.now_ms()).await;
         drop(under_way);
         self.seconds.record(start.elapsed());
         let (endpoint, outcome) = (self.endpoint.name.clone(), answer.outcome());
@@ -172,11 +176,15 @@ impl Dispatcher {
         answer
     }
 
+    fn age(&self, item: &Item) -> Duration {
+        Duration::from_millis(self.clock.now_ms().saturating_sub(item.accepted_ms))
+    }
+
     /// The wait before the next attempt, or how the item ended.
     fn after(&self, failure: &Failure, record: &mut Record, item: &Item) -> Result<Duration, Ended> {
-        match self.endpoint.policy.next(record.failures, age(item), failure.retry_after) {
+        match self.endpoint.policy.next(record.failures, self.age(item), failure.retry_after) {
             Next::Again(wait) => {
-                record.due_ms = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                record.due_ms = self.clock.now_ms().saturating_add(millis(wait));
                 Ok(wait)
             }
             Next::TooOld => Err(too_old(record, &failure.why)),
@@ -191,10 +199,6 @@ impl Dispatcher {
 fn too_old(record: &Record, why: &str) -> Ended {
     let error = format!("older than max_age (failed attempts: {}): {why}", record.failures);
     Ended::Park { reason: "too_old", error }
-}
-
-fn age(item: &Item) -> Duration {
-    Duration::from_millis(now_ms().saturating_sub(item.accepted_ms))
 }
 
 /// One, in a gauge, for as long as it lives.

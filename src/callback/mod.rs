@@ -31,6 +31,7 @@
 
 mod breaker;
 mod caller;
+mod clock;
 mod dispatch;
 mod endpoint;
 mod gate;

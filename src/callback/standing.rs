@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::clock::millis;
 use super::dispatch::Dispatcher;
 use super::gate::Unsaved;
-use super::ledger::now_ms;
 use crate::error::Result;
 use crate::shutdown::Shutdown;
 use crate::stream::Redis;
@@ -48,7 +48,9 @@ pub(super) async fn load(redis: &Redis, dispatcher: &Dispatcher) -> Result<()> {
     let values = redis.command("HMGET", args).await?.list()?;
     let paused = values.first().is_some_and(|value| !value.is_nil());
     let not_before = values.get(1).and_then(|value| value.int().ok()).and_then(|ms| u64::try_from(ms).ok());
-    let wait = not_before.map(|ms| Duration::from_millis(ms.saturating_sub(now_ms())));
+    dispatcher.clock.set(redis.time_ms().await?);
+    let now_ms = dispatcher.clock.now_ms();
+    let wait = not_before.map(|ms| Duration::from_millis(ms.saturating_sub(now_ms)));
     dispatcher.gate.apply(paused, wait.filter(|wait| !wait.is_zero()));
     Ok(())
 }
@@ -80,11 +82,11 @@ pub(super) async fn keep(redis: Redis, dispatcher: Arc<Dispatcher>, shutdown: Sh
 async fn save(redis: &Redis, dispatcher: &Dispatcher, unsaved: Unsaved) -> Result<()> {
     let mut args = vec![redis.keys().callback(&dispatcher.endpoint.name)];
     if unsaved.pause {
-        args.extend(["paused_at".into(), now_ms().to_string()]);
+        args.extend(["paused_at".into(), dispatcher.clock.now_ms().to_string()]);
     }
     if let Some(until) = unsaved.not_before {
         let wait = until.saturating_duration_since(tokio::time::Instant::now());
-        let until = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let until = dispatcher.clock.now_ms().saturating_add(millis(wait));
         args.extend(["not_before".into(), until.to_string()]);
     }
     redis.command("HSET", args).await?;

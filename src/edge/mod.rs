@@ -23,6 +23,7 @@ mod inbox;
 mod limits;
 mod measure;
 mod outbox;
+mod pulse;
 mod registry;
 mod session;
 mod signals;
@@ -43,6 +44,7 @@ use self::desk::Desks;
 use self::inbox::Replacements;
 use self::limits::Limits;
 use self::measure::Measures;
+use self::pulse::Pulse;
 use self::registry::Registry;
 use self::signals::Signals;
 use self::tail::Tail;
@@ -69,6 +71,7 @@ struct Edge {
     cursors: Arc<Cursors>,
     signals: Signals,
     replacements: Replacements,
+    pulse: Pulse,
     limits: Limits,
     metrics: Measures,
     connections: AtomicU64,

@@ -16,6 +16,7 @@ use super::desk::Desks;
 use super::inbox::{self, Replacements};
 use super::limits::Limits;
 use super::measure::Measures;
+use super::pulse::{self, Pulse};
 use super::registry::Registry;
 use super::signals::{self, Signals};
 use super::tail::{self, BLOCK, Tail};
@@ -83,6 +84,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
         limits: Limits::new(&settings.limits),
         cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
         replacements: Replacements::default(),
+        pulse: Pulse::new(),
         metrics: Measures::new(),
         connections: AtomicU64::new(0),
         desks: Arc::new(desks),
@@ -97,6 +99,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
         shutdown,
     });
     let mut workers = JoinSet::new();
+    workers.spawn(pulse::run(edge.clone()));
     workers.spawn(tail.clone().run_waker());
     workers.spawn(tail::run(tail, registry.clone(), redis.clone(), tail_reader));
     workers.spawn(signals::run_out(redis, signals_out));

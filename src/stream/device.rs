@@ -130,6 +130,15 @@ impl Redis {
         Ok(Reply::from_fred(before).optional_text()?.map(str::to_owned))
     }
 
+    /// Who has the connection of a device.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn device_holder(&self, user: &UserId, device: &DeviceId) -> Result<Option<String>> {
+        let holder = self.command("GET", vec![self.keys().device(user, device)]).await?;
+        Ok(holder.optional_text()?.map(str::to_owned))
+    }
+
     /// Forgets the connection of a device if `holder` still has it.
     ///
     /// # Errors

@@ -119,9 +119,12 @@ struct Opened {
     hello: Hello,
     saved: Saved,
     ended: CancellationToken,
+    freezes: u64,
 }
 
 async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result<Opened, Ending> {
+    // Before the device is taken over: a freeze after that is another.
+    let freezes = edge.pulse.freezes();
     let user = hello.claims.user.clone();
     let outbox = Arc::new(Outbox::new(edge.next_connection(), edge.settings.edge.outbox_bytes));
     let ended = CancellationToken::new();
@@ -142,7 +145,7 @@ async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result
         let _ = tokio::time::timeout(REPLACE_WAIT, older.ended.cancelled()).await;
     }
     match load(&edge, &user, &hello.device, outbox.connection).await {
-        Ok(saved) => Ok(Opened { edge, subprotocol, outbox, hello, saved, ended }),
+        Ok(saved) => Ok(Opened { edge, subprotocol, outbox, hello, saved, ended, freezes }),
         Err(error) => {
             debug!(%error, "could not load a device's cursors");
             edge.registry.exit(&user, outbox.connection);
@@ -189,7 +192,7 @@ async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) ->
 }
 
 async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
-    let Opened { edge, subprotocol, outbox, hello, saved, ended } = opened;
+    let Opened { edge, subprotocol, outbox, hello, saved, ended, freezes } = opened;
     let settings = &edge.settings;
     let protocol = metrics::gauge!(names::CONNECTIONS, "protocol" => subprotocol.name());
     let mut session = Session {
@@ -208,6 +211,7 @@ async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
         to_end_stay: Vec::new(),
         to_count_again: false,
         bad_frames: 0,
+        freezes,
         ws,
         subprotocol,
         outbox,

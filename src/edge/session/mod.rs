@@ -80,6 +80,8 @@ struct Session {
     to_end_stay: Vec<Room>,
     to_count_again: bool,
     bad_frames: u32,
+    /// Freezes of the process after which the device was known to be ours.
+    freezes: u64,
     ended: CancellationToken,
 }
 

@@ -3,6 +3,7 @@
 use tokio_tungstenite::tungstenite::Message;
 
 use super::super::desk::Order;
+use super::super::pulse::Holder;
 use super::Session;
 use super::end::Ending;
 use super::hello::payload_of;
@@ -25,6 +26,7 @@ impl Session {
             Message::Close(_) => return Err(Ending::gone()),
             Message::Text(_) | Message::Binary(_) => {}
         }
+        self.still_ours().await?;
         let payload = payload_of(self.subprotocol, &message).ok_or_else(Ending::wrong_frame_kind)?;
         match decode(self.subprotocol, payload, self.edge.settings.limits.body_bytes) {
             Ok(request) => {
@@ -36,6 +38,23 @@ impl Session {
                 self.edge.metrics.refused(refusal.code);
                 if refusal.code == ErrorCode::BadFrame { self.count_bad_frame() } else { Ok(()) }
             }
+        }
+    }
+
+    /// After a freeze the device may have gone on elsewhere: then what it had sent to us is old.
+    async fn still_ours(&mut self) -> Result<(), Ending> {
+        let freezes = self.edge.pulse.freezes();
+        if freezes == self.freezes {
+            return Ok(());
+        }
+        match self.edge.holder(&self.claims.user, &self.device, self.outbox.connection).await {
+            Ok(Holder::Us) => {
+                self.freezes = freezes;
+                Ok(())
+            }
+            Ok(Holder::Another) => Err(Ending::replaced()),
+            // Whoever is still there comes back, and sends again what was not answered.
+            Ok(Holder::Nobody) | Err(_) => Err(Ending::restart(self.edge.reconnect_after())),
         }
     }
 

@@ -82,7 +82,8 @@ async fn converse(stream: TcpStream, health: Health) {
 }
 
 fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    // A listener that is not served yet knows no methods: a caller that posts shall come again too.
+    if health.metrics.is_some() && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
     }
     match (request.uri().path(), &health.metrics) {

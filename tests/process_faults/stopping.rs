@@ -1,0 +1,33 @@
+//! SIGTERM under load.
+
+use crate::support::{Receiver, Stack, Traffic, readers};
+
+/// Messages that have to be accepted before and after each stop.
+const BETWEEN: u64 = 60;
+
+/// A lease that is not given back would keep its partitions from the successor for longer than the
+/// traffic waits. Ending with 0 says that the process was in time: one that isn't ends with 1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_stopped_under_load_leaves_in_order_and_its_successor_starts_at_once() {
+    let receiver = Receiver::start().await;
+    let mut stack = Stack::builder()
+        .edges(2)
+        .data_callback(&receiver.url())
+        .env("MILLSTREAM__GROUP__LEASE_TTL", "60s")
+        .env("MILLSTREAM__GROUP__LEASE_INTERVAL", "300ms")
+        .env("MILLSTREAM__SHUTDOWN__GRACE", "10s")
+        .env("MILLSTREAM__LIMITS__SENDS_PER_SECOND", "0")
+        .start()
+        .await;
+    let traffic = Traffic::start(&stack, &["edge", "edge2"]);
+    let readers = readers(&stack, &["edge", "edge2"]);
+    for process in ["archive", "replay", "callback", "edge", "edge2"] {
+        traffic.goes_on(BETWEEN).await;
+        let status = stack.process(process).stop().await;
+        assert!(status.success(), "{process} ended with {status}: {}", stack.process(process).stderr());
+        traffic.goes_on(BETWEEN).await;
+        stack.start_again(process).await;
+    }
+    traffic.goes_on(BETWEEN).await;
+    traffic.audit(&stack, readers, Some(&receiver)).await;
+}

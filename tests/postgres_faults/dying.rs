@@ -22,7 +22,7 @@ async fn a_postmaster_that_is_killed_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_postgres_delays_only_the_archive() {
     let mut world = World::start(builder().postgres(Postgres::start().await).start().await).await;
-    world.stack.postgres().freeze().await;
+    world.stack.postgres().freeze();
     world.unready("postgres").await;
     world.goes_on().await;
     world.logs("archive", "no answer within").await;

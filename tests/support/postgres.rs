@@ -121,33 +121,6 @@ impl Postgres {
         self.end("KILL");
     }
 
-    /// Freezes it with all its children: connections stay, nothing answers, new ones aren't greeted.
-    pub async fn freeze(&self) {
-        let admin = PgPoolOptions::new().max_connections(1).connect(&self.url("postgres")).await.unwrap();
-        let mut connection = admin.acquire().await.unwrap();
-        // First, so that no child is born after they are counted.
-        reaper::signal(self.pid(), "STOP");
-        let query = "SELECT pid FROM pg_stat_activity";
-        let children: Vec<i32> = sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
-        for child in children {
-            let child = child.unsigned_abs();
-            reaper::ends_with_us(child, "KILL");
-            reaper::signal(child, "STOP");
-            self.frozen.lock().unwrap().push(child);
-        }
-        // Closing it in order would wait for an answer.
-        drop(connection.detach());
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        for child in self.frozen.lock().unwrap().drain(..) {
-            reaper::signal(child, "CONT");
-            reaper::has_ended(child);
-        }
-        reaper::signal(self.pid(), "CONT");
-    }
-
     fn pid(&self) -> u32 {
         self.server.lock().unwrap().as_ref().expect("the server runs").id()
     }
@@ -157,24 +130,28 @@ impl Postgres {
         self.end("INT");
     }
 
-    /// Freezes it with all its children: connections stay, nothing answers.
+    /// Freezes it with all its children: connections stay, nothing answers, new ones aren't greeted.
     pub fn freeze(&self) {
-        self.signal_all("STOP");
+        let pid = self.pid();
+        // First: frozen, it makes no more children.
+        reaper::signal(pid, "STOP");
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // Frozen, it wouldn't notice that the server is gone.
+            reaper::ends_with_us(child, "KILL");
+            reaper::signal(child, "STOP");
+            self.frozen.lock().unwrap().push(child);
+        }
+        assert!(!self.frozen.lock().unwrap().is_empty(), "a server has children");
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.signal_all("CONT");
-    }
-
-    /// To the server first: frozen, it makes no more children.
-    fn signal_all(&self, signal: &str) {
-        let Some(pid) = self.server.lock().unwrap().as_ref().map(Child::id) else { return };
-        reaper::signal(pid, signal);
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-            reaper::signal(child, signal);
+        for child in self.frozen.lock().unwrap().drain(..) {
+            reaper::signal(child, "CONT");
+            reaper::has_ended(child);
         }
+        reaper::signal(self.pid(), "CONT");
     }
 
     /// Starts it again on the same port with the same data.

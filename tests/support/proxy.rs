@@ -182,17 +182,14 @@ async fn pass(client: TcpStream, mut link: Link) {
         return;
     }
     let (mut watching, mut stranding) = (link.state.clone(), link.state.clone());
-    let cut = watching.wait_for(|state| state.cuts != began.cuts);
-    let stranded = stranding.wait_for(|state| state.strandings != began.strandings);
+    let cut = async { drop(watching.wait_for(|state| state.cuts != began.cuts).await) };
+    let stranded = async { drop(stranding.wait_for(|state| state.strandings != began.strandings).await) };
     // It holds the sockets, which a stranded connection keeps.
     let mut passing = std::pin::pin!(pass_on(client, link));
     tokio::select! {
         () = &mut passing => {}
-        _ = cut => {}
-        stranded = stranded => {
-            drop(stranded);
-            std::future::pending::<()>().await;
-        }
+        () = cut => {}
+        () = stranded => std::future::pending().await,
     }
 }
 

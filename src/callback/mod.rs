@@ -40,6 +40,7 @@ mod held;
 mod item;
 mod lanes;
 mod ledger;
+mod probe;
 mod retry;
 mod signature;
 mod standing;
@@ -48,6 +49,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use probe::{Probe, probe};
 pub use retry::retry_after;
-pub use standing::{paused_at, resume};
+pub use standing::{forget, pause, paused_at, resume, waits_until};
 pub use worker::run;

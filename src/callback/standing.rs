@@ -29,6 +29,33 @@ pub async fn paused_at(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
     Ok(reply.optional_text()?.and_then(|at| at.parse().ok()))
 }
 
+/// Until when an endpoint has asked to wait, in milliseconds since the epoch; nothing if that is over.
+///
+/// # Errors
+/// As Redis answers.
+pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
+    let reply = redis.command("HGET", vec![redis.keys().callback(endpoint), "not_before".into()]).await?;
+    Ok(reply.optional_text()?.and_then(|at| at.parse().ok()).filter(|at| *at > now_ms()))
+}
+
+/// Pauses an endpoint, in all processes. What comes waits in the log; attempts under way end as they
+/// do. `false`: it was paused already.
+///
+/// # Errors
+/// As Redis answers.
+pub async fn pause(redis: &Redis, endpoint: &str) -> Result<bool> {
+    let args = vec![redis.keys().callback(endpoint), "paused_at".into(), now_ms().to_string()];
+    Ok(redis.command("HSETNX", args).await?.int()? > 0)
+}
+
+/// Forgets what is known of an endpoint that is gone for good.
+///
+/// # Errors
+/// As Redis answers.
+pub async fn forget(redis: &Redis, endpoint: &str) -> Result<()> {
+    redis.command("DEL", vec![redis.keys().callback(endpoint)]).await.map(|_| ())
+}
+
 /// Resumes a paused endpoint, in all processes. Whether it was paused.
 ///
 /// # Errors

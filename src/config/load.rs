@@ -33,6 +33,17 @@ pub struct Loaded {
     pub lines: Vec<Line>,
 }
 
+/// Settings as far as they can be read, and everything that is wrong with them.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// The settings; a value that can't be read is the default.
+    pub settings: Settings,
+    /// What is wrong.
+    pub mistakes: Mistakes,
+    /// What may surprise.
+    pub warnings: Vec<Warning>,
+}
+
 /// A key with its value as it may be shown: secrets are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -80,31 +91,48 @@ impl Settings {
     /// Everything that is wrong with them.
     pub fn load(options: &LoadOptions) -> Result<Loaded, Mistakes> {
         let mut findings = Findings::default();
-        let mut tree = Tree::defaults();
-        if let Some(path) = &options.file {
-            let layer = file::read(path, &mut findings);
-            tree.apply(layer, &mut findings);
-        }
-        let layer = environment::read(&options.environment, &mut findings);
-        tree.apply(layer, &mut findings);
-        let layer = environment::flags(&options.set, &mut findings);
-        tree.apply(layer, &mut findings);
-        environment::endpoints(&options.environment, &mut tree, &mut findings);
-
-        let settings = match tree.settings() {
-            Ok(settings) => settings,
-            Err(what) => {
-                // Each value fits its key, so this can only be a defect; it must not go unseen.
-                findings.mistake("settings", Source::Default, what);
-                return Err(Mistakes(findings.mistakes));
-            }
-        };
-        check::check(&settings, options.process, &tree, &mut findings);
-        if !findings.mistakes.is_empty() {
+        let (tree, settings) = read(options, &mut findings);
+        let Some(settings) = settings.filter(|_| findings.mistakes.is_empty()) else {
             return Err(Mistakes(findings.mistakes));
-        }
+        };
         let lines = print::lines(&tree);
         let sources = lines.iter().map(|line| (line.key.clone(), line.source.clone())).collect();
         Ok(Loaded { settings, sources, warnings: findings.warnings, lines })
+    }
+
+    /// Reads the settings as [`Settings::load`] does, and gives what can be used in spite of mistakes: for
+    /// a look at what is wrong, not for work.
+    pub fn inspect(options: &LoadOptions) -> Inspected {
+        let mut findings = Findings::default();
+        let (_, settings) = read(options, &mut findings);
+        Inspected {
+            settings: settings.unwrap_or_default(),
+            mistakes: Mistakes(findings.mistakes),
+            warnings: findings.warnings,
+        }
+    }
+}
+
+fn read(options: &LoadOptions, findings: &mut Findings) -> (Tree, Option<Settings>) {
+    let mut tree = Tree::defaults();
+    if let Some(path) = &options.file {
+        let layer = file::read(path, findings);
+        tree.apply(layer, findings);
+    }
+    let layer = environment::read(&options.environment, findings);
+    tree.apply(layer, findings);
+    let layer = environment::flags(&options.set, findings);
+    tree.apply(layer, findings);
+    environment::endpoints(&options.environment, &mut tree, findings);
+    match tree.settings() {
+        Ok(settings) => {
+            check::check(&settings, options.process, &tree, findings);
+            (tree, Some(settings))
+        }
+        Err(what) => {
+            // Each value fits its key, so this can only be a defect; it must not go unseen.
+            findings.mistake("settings", Source::Default, what);
+            (tree, None)
+        }
     }
 }

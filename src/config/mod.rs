@@ -29,7 +29,7 @@ mod tree;
 
 pub use choices::{Durability, EndpointKind, FirstJoin, LogFormat, Preset, StartFrom};
 pub use duration::Span;
-pub use load::{Line, LoadOptions, Loaded};
+pub use load::{Inspected, Line, LoadOptions, Loaded};
 pub use mistake::{Mistake, Mistakes, Warning};
 pub use print::mask_url;
 pub use process::Process;

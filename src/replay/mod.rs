@@ -15,3 +15,6 @@ mod book;
 mod worker;
 
 pub use self::worker::{ReplayGroup, Replayer};
+
+/// The name of the group.
+pub const GROUP: &str = "replay";

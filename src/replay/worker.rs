@@ -35,7 +35,7 @@ impl Group for ReplayGroup {
     type Handler = Replayer;
 
     fn name(&self) -> &str {
-        "replay"
+        super::GROUP
     }
 
     fn stream(&self, keys: &Keys, partition: PartitionId) -> String {

@@ -11,7 +11,7 @@ use super::failure::failed;
 use crate::config::DatabaseSettings;
 use crate::error::{Error, Kind, Result};
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("config/migrations");
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("config/migrations");
 
 const MIGRATE: &str = "migrate the archive";
 

@@ -22,6 +22,7 @@ mod pages;
 mod range;
 mod rooms;
 mod rows;
+mod server;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use months::Month;
 pub use pages::Slice;
 pub use range::Range;
 pub use rooms::RoomState;
+pub use server::{Server, Tables};
 pub use writer::Inserted;

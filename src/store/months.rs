@@ -22,7 +22,7 @@ use super::failure::failed;
 use crate::error::Result;
 
 /// Months that are made ahead of the present one.
-const MONTHS_AHEAD: u32 = 2;
+pub(super) const MONTHS_AHEAD: u32 = 2;
 /// Key of the advisory lock under which months are made and dropped: "mill" in ASCII.
 const LOCK: i64 = 0x6d69_6c6c;
 /// Years whose months are made on demand. An id outside is a clock gone wrong: the default takes it.
@@ -93,7 +93,7 @@ impl Known {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -53,7 +53,10 @@ impl Redis {
     }
 
     /// The value of a setting of Redis; empty if it doesn't know it.
-    async fn setting(&self, name: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// [`Kind::RedisRejected`] if it doesn't let us look; otherwise as Redis answers.
+    pub async fn setting(&self, name: &str) -> Result<String> {
         let reply = self.command("CONFIG", vec!["GET", name]).await?;
         let found = reply.list()?.into_iter().nth(1).unwrap_or(Reply::Nil);
         Ok(found.optional_text()?.unwrap_or_default().to_owned())

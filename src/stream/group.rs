@@ -25,6 +25,8 @@ const HANDED_BACK_IDLE_MS: u64 = 3_600_000;
 static TIDY_CONSUMERS: Script = Script::new("tidy consumers", include_str!("lua/tidy_consumers.lua"));
 /// Acknowledges, and moves the checkpoint, if the lease is still ours.
 static SETTLE: Script = Script::new("settle entries", include_str!("lua/settle.lua"));
+/// Removes a group that nobody owns.
+static FORGET_GROUP: Script = Script::new("remove a group", include_str!("lua/forget_group.lua"));
 
 /// One page of what was taken over from other consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -224,18 +226,22 @@ impl Redis {
         Ok(found)
     }
 
-    /// Removes a group for good: it stops holding the log back from being trimmed.
+    /// Removes a group of the log for good, with its copies and what it is owed: it stops holding the log
+    /// back from being trimmed. `false`: a worker owns it, and nothing was done.
     ///
     /// # Errors
-    /// As Redis answers.
-    pub async fn forget_group(&self, p: PartitionId, group: &str) -> Result<()> {
-        let gone: Result<Value, _> = self.client().xgroup_destroy(self.keys().log(p), group).await;
-        match gone {
-            Err(error) if !is_missing(&error) => return Err(failed("remove a group", error)),
-            _ => {}
-        }
-        self.command("HDEL", vec![Arg::from(self.keys().checkpoint(p)), group.into()]).await?;
-        self.command("DEL", vec![self.keys().redeliver(p, group)]).await.map(|_| ())
+    /// As Redis answers. Repeating is harmless.
+    pub async fn forget_group(&self, p: PartitionId, group: &str) -> Result<bool> {
+        let keys = self.keys();
+        let keys = vec![
+            keys.lease(group, p),
+            keys.log(p),
+            keys.checkpoint(p),
+            keys.owed(p),
+            keys.redeliver(p, group),
+            keys.attempts(p, group),
+        ];
+        Ok(FORGET_GROUP.run(self, keys, vec![group.into()]).await?.int()? == 1)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of the keys, all under one prefix; `{p}` is a hash tag, so a partition's keys share a slot.
 
-use crate::model::{DeviceId, PartitionId, UserId};
+use crate::model::{DeviceId, EntryId, PartitionId, UserId};
 
 /// The names of Millstream's keys in Redis.
 ///
@@ -72,6 +72,11 @@ impl Keys {
     /// Stream: copies of entries that one group is to have again.
     pub fn redeliver(&self, p: PartitionId, group: &str) -> String {
         format!("{}:{{{p}}}:redeliver:{group}", self.prefix)
+    }
+
+    /// String: a dead letter was copied for its group, so that it isn't twice.
+    pub fn retried(&self, p: PartitionId, group: &str, letter: EntryId) -> String {
+        format!("{}:{{{p}}}:retried:{group}:{letter}", self.prefix)
     }
 
     /// Hash: entry → failed attempts of a callback group, and when the next is due.

@@ -83,6 +83,17 @@ impl Redis {
         Ok(workers)
     }
 
+    /// The workers of a group that said within `ttl` that they live.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn workers_alive(&self, group: &str, ttl: Duration) -> Result<Vec<String>> {
+        let since = self.now_ms().await?.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let args = vec![Arg::from(self.keys().workers(group)), since.into(), "+inf".into()];
+        let reply = self.command("ZRANGEBYSCORE", args).await?;
+        reply.list()?.iter().map(|name| Ok(name.text()?.to_owned())).collect()
+    }
+
     /// Says that `worker` is gone.
     ///
     /// # Errors

@@ -9,7 +9,30 @@ use crate::model::Partitions;
 /// The form of keys and entries that this program writes.
 const FORMAT: &str = "1";
 
+/// What a log was made with, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The form of keys and entries.
+    pub format: String,
+    /// Its partitions.
+    pub partitions: String,
+    /// Whether this program knows that form.
+    pub is_known: bool,
+}
+
 impl Redis {
+    /// What the log was made with; nothing if nobody has made one.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn meta(&self) -> Result<Option<Meta>> {
+        let parts = self.command("HMGET", vec![self.keys().meta().as_str(), "format", "partitions"]).await?.list()?;
+        let text = |at: usize| parts.get(at).map_or(Ok(None), |part| part.optional_text());
+        let (Some(format), Some(partitions)) = (text(0)?, text(1)?) else { return Ok(None) };
+        let is_known = format == FORMAT;
+        Ok(Some(Meta { format: format.to_owned(), partitions: partitions.to_owned(), is_known }))
+    }
+
     /// Records what the log is made with, if nobody has yet, and compares it with ours.
     ///
     /// With another number of partitions, rooms would be looked for where they are not.

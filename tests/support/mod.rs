@@ -26,6 +26,7 @@ mod reaper;
 mod receiver;
 mod redis;
 mod resp;
+mod said;
 mod stack;
 mod traffic;
 
@@ -53,6 +54,7 @@ pub use self::{
     receiver::{Callback, Receiver, Respond},
     redis::Redis,
     resp::Reply,
+    said::{Said, millstream},
     stack::{LogEntry, Stack, StackBuilder},
     traffic::{ROOMS, Traffic, readers},
 };

@@ -1,0 +1,74 @@
+//! What Redis tells about itself, for operators.
+
+use std::collections::HashMap;
+
+use super::{Redis, Reply};
+use crate::error::{Error, Kind, Result};
+
+/// A section of `INFO`: names and values.
+#[derive(Debug, Clone, Default)]
+pub struct Info(HashMap<String, String>);
+
+impl Info {
+    fn read(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// A value as it stands there.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A value that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+}
+
+impl Redis {
+    /// A section of what the server says of itself.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn info(&self, section: &str) -> Result<Info> {
+        Ok(Info::read(self.command("INFO", vec![section]).await?.text()?))
+    }
+
+    /// Which of these commands the server doesn't know.
+    ///
+    /// # Errors
+    /// [`Kind::RedisRejected`] if it doesn't let us look; otherwise as Redis answers.
+    pub async fn missing_commands<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>> {
+        let args = std::iter::once("INFO").chain(names.iter().copied()).collect();
+        let known = self.command("COMMAND", args).await?.list()?;
+        // One answer for each name: nothing, or an empty list, for what isn't known.
+        let is_missing = |reply: &Reply| reply.is_nil() || matches!(reply, Reply::List(parts) if parts.is_empty());
+        Ok(names.iter().zip(&known).filter(|(_, reply)| is_missing(reply)).map(|(name, _)| *name).collect())
+    }
+
+    /// The server's clock, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn now_ms(&self) -> Result<u64> {
+        let parts = self.command("TIME", Vec::<&str>::new()).await?.list()?;
+        let part = |at: usize| {
+            let number = parts.get(at).and_then(|part| part.int().ok()).and_then(|part| u64::try_from(part).ok());
+            number.ok_or_else(|| Error::new(Kind::Corrupt, "read the time of Redis"))
+        };
+        Ok(part(0)? * 1_000 + part(1)? / 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_read_by_name() {
+        let info = Info::read("# Memory\r\nused_memory:1024\r\nmaxmemory_policy:noeviction\r\n\r\n");
+        assert_eq!((info.number("used_memory"), info.text("maxmemory_policy")), (Some(1_024), Some("noeviction")));
+        assert_eq!(info.text("nothing"), None);
+    }
+}

@@ -19,6 +19,8 @@ pub(super) enum Ending {
     Mistaken(Mistakes),
     /// It has said on its own what is wrong with the settings.
     MistakesTold,
+    /// It has said on its own what is wrong with the system.
+    FindingsTold,
     /// It was stopped before it was done, and has said how to go on.
     Stopped,
     /// Whoever read its output has gone: nothing is wrong with that.
@@ -45,7 +47,7 @@ impl Ending {
     pub(super) fn report(self) -> ExitCode {
         match self {
             Self::Closed => ExitCode::SUCCESS,
-            Self::Stopped => ExitCode::from(FAILED),
+            Self::Stopped | Self::FindingsTold => ExitCode::from(FAILED),
             Self::MistakesTold => ExitCode::from(MISTAKEN),
             Self::Mistaken(mistakes) => {
                 eprintln!("error: {mistakes}");

@@ -11,7 +11,9 @@ mod completions;
 mod config;
 mod connect;
 mod dead;
+mod doctor;
 mod ending;
+mod endpoints;
 mod flush;
 mod groups;
 mod init;
@@ -54,7 +56,10 @@ enum Command {
     Connect(connect::ConnectArgs),
     Tail(tail::TailArgs),
     Publish(publish::PublishArgs),
+    Doctor(doctor::DoctorArgs),
     Groups(groups::GroupsArgs),
+    #[command(subcommand)]
+    Endpoints(endpoints::EndpointsCommand),
     Flush(flush::FlushArgs),
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -82,6 +87,8 @@ impl Command {
             Self::Connect(args) => connect::run(args, flags).await,
             Self::Tail(args) => Box::pin(tail::run(args, flags)).await,
             Self::Publish(args) => Box::pin(publish::run(args, flags)).await,
+            Self::Doctor(args) => Box::pin(doctor::run(args, flags)).await,
+            Self::Endpoints(command) => Box::pin(endpoints::run(command, flags)).await,
             Self::Groups(args) => Box::pin(groups::run(args, flags)).await,
             Self::Flush(args) => Box::pin(flush::run(args, flags)).await,
             Self::Dead(command) => Box::pin(dead::run(command, flags)).await,

@@ -1,5 +1,7 @@
 //! `millstream groups`: who reads the log, how far they are, and who is behind.
 
+mod remove;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -10,12 +12,11 @@ use super::settings::Installation;
 use super::{output, settings, when};
 use crate::group::{self, GroupPosition};
 use crate::model::{EntryId, PartitionId};
+use crate::replay::GROUP as REPLAY;
 use crate::service::SettingsArgs;
 
 /// Unread entries of a partition that are counted one by one; beyond, Redis' estimate has to do.
 const COUNT_MAX: u64 = 10_000;
-/// The group of the replay workers, which reads requests instead of the log.
-const REPLAY: &str = "replay";
 
 /// Shows the consumer groups: owner, position, lag in entries and seconds, pending, oldest.
 ///
@@ -25,14 +26,24 @@ const REPLAY: &str = "replay";
 #[command(after_help = "Examples:\n  \
     millstream groups\n  \
     millstream groups --partitions\n  \
+    millstream groups remove callback:gone\n  \
     millstream groups --json | jq 'map(select(.group == \"archive\").lag_entries) | add'")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct GroupsArgs {
+    #[command(subcommand)]
+    deed: Option<GroupsDeed>,
     /// A line for each partition, instead of one for each group.
     #[arg(long)]
     partitions: bool,
     /// As JSON: an object for each group and partition.
     #[arg(long)]
     json: bool,
+}
+
+/// What can be done with a group.
+#[derive(Debug, clap::Subcommand)]
+enum GroupsDeed {
+    Remove(remove::RemoveArgs),
 }
 
 /// Where a group is in a partition, as scripts read it.
@@ -75,6 +86,9 @@ struct Summary {
 /// Shows them.
 pub(super) async fn run(args: GroupsArgs, flags: &SettingsArgs) -> Outcome {
     let here = settings::open(flags).await?;
+    if let Some(GroupsDeed::Remove(args)) = args.deed {
+        return remove::run(&here, &args).await;
+    }
     let standings = standings(&here).await?;
     if args.json {
         return output::json(&standings);

@@ -35,7 +35,9 @@ pub async fn paused_at(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
 /// As Redis answers.
 pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
     let reply = redis.command("HGET", vec![redis.keys().callback(endpoint), "not_before".into()]).await?;
-    Ok(reply.optional_text()?.and_then(|at| at.parse().ok()).filter(|at| *at > now_ms()))
+    let Some(until) = reply.optional_text()?.and_then(|at| at.parse().ok()) else { return Ok(None) };
+    let now = redis.time_ms().await?;
+    Ok(Some(until).filter(|until| *until > now))
 }
 
 /// Pauses an endpoint, in all processes. What comes waits in the log; attempts under way end as they
@@ -44,7 +46,7 @@ pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
 /// # Errors
 /// As Redis answers.
 pub async fn pause(redis: &Redis, endpoint: &str) -> Result<bool> {
-    let args = vec![redis.keys().callback(endpoint), "paused_at".into(), now_ms().to_string()];
+    let args = vec![redis.keys().callback(endpoint), "paused_at".into(), redis.time_ms().await?.to_string()];
     Ok(redis.command("HSETNX", args).await?.int()? > 0)
 }
 

@@ -88,7 +88,7 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn workers_alive(&self, group: &str, ttl: Duration) -> Result<Vec<String>> {
-        let since = self.now_ms().await?.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let since = self.time_ms().await?.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let args = vec![Arg::from(self.keys().workers(group)), since.into(), "+inf".into()];
         let reply = self.command("ZRANGEBYSCORE", args).await?;
         reply.list()?.iter().map(|name| Ok(name.text()?.to_owned())).collect()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Redis, Reply};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// A section of `INFO`: names and values.
 #[derive(Debug, Clone, Default)]
@@ -38,26 +38,13 @@ impl Redis {
     /// Which of these commands the server doesn't know.
     ///
     /// # Errors
-    /// [`Kind::RedisRejected`] if it doesn't let us look; otherwise as Redis answers.
+    /// [`Kind::RedisRejected`](crate::error::Kind::RedisRejected) if it doesn't let us look; otherwise as Redis answers.
     pub async fn missing_commands<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>> {
         let args = std::iter::once("INFO").chain(names.iter().copied()).collect();
         let known = self.command("COMMAND", args).await?.list()?;
         // One answer for each name: nothing, or an empty list, for what isn't known.
         let is_missing = |reply: &Reply| reply.is_nil() || matches!(reply, Reply::List(parts) if parts.is_empty());
         Ok(names.iter().zip(&known).filter(|(_, reply)| is_missing(reply)).map(|(name, _)| *name).collect())
-    }
-
-    /// The server's clock, in milliseconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// As Redis answers.
-    pub async fn now_ms(&self) -> Result<u64> {
-        let parts = self.command("TIME", Vec::<&str>::new()).await?.list()?;
-        let part = |at: usize| {
-            let number = parts.get(at).and_then(|part| part.int().ok()).and_then(|part| u64::try_from(part).ok());
-            number.ok_or_else(|| Error::new(Kind::Corrupt, "read the time of Redis"))
-        };
-        Ok(part(0)? * 1_000 + part(1)? / 1_000)
     }
 }
 

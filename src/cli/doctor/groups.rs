@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Patient;
-use super::redis::now_ms;
 use super::report::Finding;
 use crate::cli::output;
 use crate::error::Result;
@@ -30,6 +29,8 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
 
 async fn look(patient: &Patient, redis: &Redis, partitions: Partitions) -> Result<Vec<Finding>> {
     let groups = positions(redis, partitions).await?;
+    // The clock that gave the ids, whatever ours says.
+    let now_ms = redis.time_ms().await?;
     let mut findings = Vec::new();
     for name in expected(patient).into_iter().filter(|name| !groups.contains_key(name)) {
         findings.push(absent(&name));
@@ -41,9 +42,10 @@ async fn look(patient: &Patient, redis: &Redis, partitions: Partitions) -> Resul
             continue;
         }
         findings.extend(owners(patient, redis, &check, name, positions).await?);
-        let late: Vec<&GroupPosition> = positions.iter().filter(|one| age(one) > patient.patience(name)).collect();
+        let late: Vec<&GroupPosition> =
+            positions.iter().filter(|one| age(one, now_ms) > patient.patience(name)).collect();
         let moved = if late.is_empty() { true } else { moves(redis, name, &late).await? };
-        findings.push(standing(&check, positions, &late, moved));
+        findings.push(standing(&check, positions, &late, moved, now_ms));
     }
     let mut names: BTreeSet<String> = groups.into_keys().collect();
     names.extend(expected(patient));
@@ -95,8 +97,8 @@ impl Patient {
 }
 
 /// Age of the oldest entry that isn't settled.
-fn age(position: &GroupPosition) -> Duration {
-    let ms = position.oldest_unsettled.map_or(0, |oldest| now_ms().saturating_sub(oldest.ms));
+fn age(position: &GroupPosition, now_ms: u64) -> Duration {
+    let ms = position.oldest_unsettled.map_or(0, |oldest| now_ms.saturating_sub(oldest.ms));
     Duration::from_millis(ms)
 }
 
@@ -182,12 +184,12 @@ async fn moves(redis: &Redis, name: &str, late: &[&GroupPosition]) -> Result<boo
     Ok(false)
 }
 
-fn standing(check: &str, positions: &[GroupPosition], late: &[&GroupPosition], moves: bool) -> Finding {
+fn standing(check: &str, positions: &[GroupPosition], late: &[&GroupPosition], moves: bool, now_ms: u64) -> Finding {
     let lag: u64 = positions.iter().map(|one| one.lag.entries).sum();
     let exact = positions.iter().all(|one| one.lag.exact);
-    let behind = positions.iter().map(age).max().unwrap_or_default();
+    let behind = positions.iter().map(|one| age(one, now_ms)).max().unwrap_or_default();
     let told = format!("{}{lag} entries behind, {}", if exact { "" } else { "at least " }, seconds(behind));
-    let Some(worst) = late.iter().max_by_key(|one| age(one)) else { return Finding::ok(check, told) };
+    let Some(worst) = late.iter().max_by_key(|one| age(one, now_ms)) else { return Finding::ok(check, told) };
     let oldest = worst.oldest_unsettled.map_or_else(String::new, |id: EntryId| format!(" (entry {id})"));
     if moves {
         return Finding::warn(

@@ -247,7 +247,7 @@ async fn log(redis: &Redis, partitions: Option<Partitions>) -> Result<Vec<Findin
 
 async fn clock(redis: &Redis) -> Result<Vec<Finding>> {
     let before = now_ms();
-    let theirs = redis.now_ms().await?;
+    let theirs = redis.time_ms().await?;
     Ok(vec![compare("redis.clock", "Redis", theirs, before, now_ms())])
 }
 

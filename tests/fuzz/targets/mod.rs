@@ -16,8 +16,11 @@ use serde_json::Value;
 
 pub use frames::{frame_json, frame_msgpack};
 
+/// What is fuzzed: takes any bytes, and panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is its folder in `tests/fuzz/corpus` as well.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("frame_json", frame_json),
     ("frame_msgpack", frame_msgpack),
     ("envelope", envelope),

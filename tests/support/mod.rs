@@ -52,7 +52,7 @@ pub use self::{
     process::Process,
     proxy::{Mode, Proxy},
     receiver::{Callback, Receiver, Respond},
-    redis::Redis,
+    redis::{Redis, new_dir},
     resp::Reply,
     said::{Said, millstream},
     stack::{LogEntry, Stack, StackBuilder},

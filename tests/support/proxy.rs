@@ -1,7 +1,7 @@
 //! A TCP proxy that can be broken in the ways in which networks break.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -64,6 +64,7 @@ struct Counts {
 /// A breakable connection between a client and `target`.
 pub struct Proxy {
     addr: String,
+    target: Arc<Mutex<String>>,
     state: watch::Sender<State>,
     counts: Arc<Counts>,
     _stop: oneshot::Sender<()>,
@@ -89,19 +90,25 @@ impl Proxy {
             .await
             .expect("binding doesn't panic");
         let addr = listener.local_addr().expect("it is bound").to_string();
-        let link = Link { target: target.into(), narrow, state: watching, counts: counts.clone() };
+        let target = Arc::new(Mutex::new(target));
+        let link = Link { target: target.clone(), narrow, state: watching, counts: counts.clone() };
         background().spawn(async move {
             tokio::select! {
                 () = accept(listener, link) => {}
                 _ = stopped => {}
             }
         });
-        Self { addr, state, counts, _stop: stop }
+        Self { addr, target, state, counts, _stop: stop }
     }
 
     /// Where clients connect: `127.0.0.1:port`.
     pub fn addr(&self) -> &str {
         &self.addr
+    }
+
+    /// From now on, new connections go to `target`; those that there are stay.
+    pub fn retarget(&self, target: impl Into<String>) {
+        *self.target.lock().unwrap() = target.into();
     }
 
     /// Breaks it, or mends it with [`Mode::Pass`].
@@ -145,7 +152,7 @@ impl Proxy {
 /// What every connection knows.
 #[derive(Clone)]
 struct Link {
-    target: Arc<str>,
+    target: Arc<Mutex<String>>,
     narrow: bool,
     state: watch::Receiver<State>,
     counts: Arc<Counts>,
@@ -197,7 +204,8 @@ async fn pass_on(client: TcpStream, mut link: Link) {
     while link.mode() == Mode::Blackhole {
         link.changed().await;
     }
-    let Ok(server) = TcpStream::connect(&*link.target).await else { return };
+    let target = link.target.lock().unwrap().clone();
+    let Ok(server) = TcpStream::connect(&target).await else { return };
     prepare(&server, link.narrow);
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();

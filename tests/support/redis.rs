@@ -37,7 +37,15 @@ impl Redis {
 
     /// As [`Redis::start`], with these variables: [`slow_fsync`](super::slow_fsync).
     pub async fn start_in(options: &[&str], env: &[(&'static str, String)]) -> Self {
-        let dir = new_dir("redis");
+        Self::start_with(new_dir("redis"), options, env).await
+    }
+
+    /// As [`Redis::start`], with its data in `dir`.
+    pub async fn start_at(dir: PathBuf, options: &[&str]) -> Self {
+        Self::start_with(dir, options, &[]).await
+    }
+
+    async fn start_with(dir: PathBuf, options: &[&str], env: &[(&'static str, String)]) -> Self {
         let options: Vec<String> = DURABLE.iter().chain(options).map(|o| (*o).to_owned()).collect();
         let mut last = String::new();
         // A free port may be taken by somebody else before the server has it.
@@ -105,12 +113,23 @@ impl Redis {
         self.launch().await.expect("redis-server starts again");
     }
 
+    /// As [`Redis::start_again`], without waiting until it serves.
+    pub fn spawn_again(&self) {
+        self.spawn().expect("redis-server can be run");
+    }
+
+    /// Whether it has ended, by itself or otherwise.
+    pub fn has_ended(&self) -> bool {
+        self.server.lock().unwrap().as_mut().is_none_or(|s| s.try_wait().ok().flatten().is_some())
+    }
+
     /// Removes everything it has stored; only while it is stopped.
     pub fn wipe(&self) {
         std::fs::remove_dir_all(&self.dir).and_then(|()| std::fs::create_dir(&self.dir)).expect("its folder is ours");
     }
 
-    fn pid(&self) -> u32 {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
         self.server.lock().unwrap().as_ref().expect("the server runs").id()
     }
 
@@ -123,7 +142,7 @@ impl Redis {
         }
     }
 
-    async fn launch(&self) -> Result<(), String> {
+    fn spawn(&self) -> Result<(), String> {
         let server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--dir"])
             .arg(&self.dir)
@@ -137,11 +156,15 @@ impl Redis {
             .map_err(|e| format!("run redis-server ({e}); scripts/test installs it"))?;
         reaper::ends_with_us(server.id(), "KILL");
         *self.server.lock().unwrap() = Some(server);
+        Ok(())
+    }
+
+    async fn launch(&self) -> Result<(), String> {
+        self.spawn()?;
         let begin = Instant::now();
         while begin.elapsed() < DEADLINE {
             // Another server on that port must not be taken for ours.
-            let ended = self.server.lock().unwrap().as_mut().is_none_or(|s| s.try_wait().ok().flatten().is_some());
-            if ended {
+            if self.has_ended() {
                 self.end("KILL");
                 return Err(std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default());
             }
@@ -161,7 +184,7 @@ impl Drop for Redis {
 }
 
 /// A new folder that goes with the test program.
-pub(super) fn new_dir(what: &str) -> PathBuf {
+pub fn new_dir(what: &str) -> PathBuf {
     let dir = tempfile::Builder::new().prefix(&format!("millstream-{what}-")).tempdir_in("/tmp").unwrap().keep();
     reaper::removed_with_us(&dir);
     dir

@@ -1,0 +1,108 @@
+//! A replica that is promoted without the last writes: nobody goes on as if nothing had happened.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Mode, Proxy, Receiver, Redis, Stack, wait_until_eq};
+use crate::world::{builder, join, wait_for_info};
+
+const ROOM: &str = "chat";
+/// Messages that the replica has, and those after them that only the master had.
+const KEPT: u64 = 5;
+const LOST: u64 = 3;
+
+/// A master behind a proxy, and its replica behind another. The stack's own Redis is the replica,
+/// which is what is left in the end.
+struct Pair {
+    stack: Stack,
+    _master: Redis,
+    clients: Proxy,
+    replication: Proxy,
+    alice: Client,
+    bob: Client,
+}
+
+impl Pair {
+    /// Both have the first messages, and Bob has seen them.
+    async fn start() -> Self {
+        let (master, replica) = tokio::join!(Redis::start(&[]), Redis::start(&[]));
+        let (clients, replication) = (Proxy::start(master.addr()).await, Proxy::start(master.addr()).await);
+        let (host, port) = replication.addr().split_once(':').unwrap();
+        replica.command(["REPLICAOF", host, port]).await;
+        wait_for_info(&replica, "replication", "master_link_status:up").await;
+        let receiver = Receiver::start().await;
+        let url = format!("redis://{}", clients.addr());
+        let stack = builder(&receiver).edges(1).redis(replica).redis_url(url).start().await;
+        let mut alice = stack.client("alice", "phone").await;
+        let mut bob = stack.client("bob", "desk").await;
+        bob.join(ROOM, json!("start")).await;
+        for n in 1..=KEPT {
+            alice.send(ROOM, &format!("c-{n}"), json!(n)).await;
+        }
+        bob.delivered_up_to(ROOM, KEPT).await;
+        stack.archived_when(ROOM, KEPT as usize).await;
+        wait_until_eq("the replica has all", KEPT as usize, async || stack.logged(ROOM).await.len()).await;
+        Self { stack, _master: master, clients, replication, alice, bob }
+    }
+
+    /// Messages that are acknowledged and don't reach the replica.
+    async fn lose(&mut self) {
+        self.replication.set(Mode::Down);
+        for n in KEPT + 1..=KEPT + LOST {
+            let sent = self.alice.send(ROOM, &format!("c-{n}"), json!(n)).await;
+            assert_eq!(sent["seq"], n);
+        }
+        self.bob.delivered_up_to(ROOM, KEPT + LOST).await;
+        assert_eq!(self.stack.logged(ROOM).await.len() as u64, KEPT, "the replica has what it had");
+    }
+
+    /// The master is gone for everybody, the replica takes its place.
+    async fn fail_over(&self) {
+        self.clients.set(Mode::Down);
+        let promoted = self.stack.redis().command(["REPLICAOF", "NO", "ONE"]).await;
+        assert!(!promoted.is_error(), "{promoted:?}");
+        self.clients.retarget(self.stack.redis().addr());
+        self.clients.set(Mode::Pass);
+    }
+
+    async fn send(&mut self, cid: &str) -> u64 {
+        self.alice.send_until_sent(ROOM, cid, json!(cid)).await["seq"].as_u64().unwrap()
+    }
+
+    async fn join(&self, device: &str, cursor: &Value) -> (Client, Value) {
+        let mut client = self.stack.client("carol", device).await;
+        let joined = join(&mut client, ROOM, cursor).await;
+        (client, joined)
+    }
+}
+
+/// The lost messages had not been archived: their numbers are taken again, by others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_the_last_writes_resumes_nobody_who_saw_them() {
+    let mut pair = Pair::start().await;
+    let kept = pair.bob.cursor(ROOM);
+    pair.stack.kill9("archive");
+    pair.lose().await;
+    let lost = pair.bob.cursor(ROOM);
+    pair.fail_over().await;
+    pair.stack.start_again("archive").await;
+
+    // Before anything new is written.
+    let (_, joined) = pair.join("at-once", &lost).await;
+    assert_eq!((&joined["resume"], &joined["reason"]), (&json!("reset"), &json!("forked")), "{joined}");
+    // After the same numbers were taken again, and one more.
+    for n in 1..=LOST + 1 {
+        assert_eq!(pair.send(&format!("again-{n}")).await, KEPT + n);
+    }
+    let reset = pair.bob.expect_in("reset", ROOM).await;
+    assert_eq!(reset["reason"], "forked", "{reset}");
+    pair.bob.delivered_up_to(ROOM, KEPT + LOST + 1).await;
+    let (_, joined) = pair.join("later", &lost).await;
+    assert_eq!((&joined["resume"], &joined["reason"]), (&json!("reset"), &json!("forked")), "{joined}");
+    // Whoever saw only what was kept goes on.
+    let (client, joined) = pair.join("unharmed", &kept).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    assert_eq!(client.bodies(ROOM), ["again-1", "again-2", "again-3", "again-4"].map(Value::from));
+    let all = (KEPT + LOST + 1) as usize;
+    assert_eq!(pair.stack.archived_when(ROOM, all).await, pair.stack.logged(ROOM).await);
+    pair.stack.assert_no_panic();
+}

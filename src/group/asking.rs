@@ -7,16 +7,19 @@ use tracing::{error, info, warn};
 
 use super::Group;
 use super::fetch::{self, Again, Page};
+use super::gaps;
 use super::lane::Which;
 use super::partition::{Partition, Phase, REPLAYED_INTERVAL, STRAYS_INTERVAL};
 use super::worker::{Worker, now_ms};
 use crate::error::{Error, Kind, Result};
 use crate::model::{EntryId, PartitionId};
-use crate::stream::GroupStream;
+use crate::stream::{GroupStream, MovedBack};
 
 /// An answer, with what is needed to ask again.
 pub(super) enum Fetched {
     Prepared(Result<EntryId>),
+    Left,
+    MovedBack(Result<MovedBack>),
     Page(Result<Page>),
     Again(Which, BTreeMap<u64, Vec<EntryId>>, Result<Again>),
     Strays(Result<Vec<(EntryId, u64)>>),
@@ -35,8 +38,22 @@ impl<G: Group> Partition<G> {
         let (stream, is_log) = (self.main.stream.clone(), self.main.is_log());
         let count = self.worker.settings.read_entries;
         if self.phase == Phase::Preparing {
-            self.fetching =
-                Some(Box::pin(async move { Fetched::Prepared(prepare(&worker, &*group, p, &stream, is_log).await) }));
+            let token = self.lease.token;
+            self.fetching = Some(Box::pin(async move {
+                Fetched::Prepared(prepare(&worker, &*group, (p, token), &stream, is_log).await)
+            }));
+        } else if let Phase::Returning { ensure, left } = self.phase {
+            let (token, to) = (self.lease.token, self.main.pending.last());
+            self.fetching = Some(Box::pin(async move {
+                if !left {
+                    worker.board.leave(p).await;
+                    return Fetched::Left;
+                }
+                if ensure && let Err(error) = fetch::ensure_group(&worker, &*group, p, &stream, is_log).await {
+                    return Fetched::MovedBack(Err(error));
+                }
+                Fetched::MovedBack(worker.redis.move_back(p, token, &stream, to).await)
+            }));
         } else if self.queue.len() < count && self.start_retries(now) {
             // That is what is asked for.
         } else if let Phase::Claiming { from, ensure } = self.phase {
@@ -102,6 +119,25 @@ impl<G: Group> Partition<G> {
                 self.phase = Phase::Claiming { from: EntryId::ZERO, ensure: false };
                 None
             }
+            Fetched::Left => {
+                // What the last read brought is accepted before it is said how far that is.
+                while let Ok(read) = self.reads.try_recv() {
+                    self.take_read(read);
+                }
+                if let Phase::Returning { left, .. } = &mut self.phase {
+                    *left = true;
+                }
+                None
+            }
+            Fetched::MovedBack(Ok(MovedBack::NotOurs)) => {
+                // The lease's keeper will hear so too, and ends us.
+                self.fetch_after = Instant::now() + self.fetch_backoff.next();
+                return;
+            }
+            Fetched::MovedBack(Ok(MovedBack::Moved | MovedBack::Stood)) => {
+                self.go_live();
+                None
+            }
             Fetched::Page(Ok(page)) => {
                 self.take_page(page);
                 None
@@ -133,7 +169,10 @@ impl<G: Group> Partition<G> {
                 self.replayed_from = Some(self.again.pending.last().next());
                 Some(error)
             }
-            Fetched::Prepared(Err(error)) | Fetched::Page(Err(error)) | Fetched::Strays(Err(error)) => Some(error),
+            Fetched::Prepared(Err(error))
+            | Fetched::MovedBack(Err(error))
+            | Fetched::Page(Err(error))
+            | Fetched::Strays(Err(error)) => Some(error),
         };
         match failure {
             None => self.fetch_backoff.reset(),
@@ -143,9 +182,11 @@ impl<G: Group> Partition<G> {
 
     fn fetch_failed(&mut self, error: &Error) {
         let (group, p) = (&self.worker.group, self.lease.partition);
-        if error.kind() == Kind::NoGroup && self.phase != Phase::Preparing {
+        if error.kind() == Kind::NoGroup && matches!(self.phase, Phase::Claiming { .. }) {
             let from = self.main.pending.last().next();
             self.phase = Phase::Claiming { from, ensure: true };
+        } else if error.kind() == Kind::NoGroup && self.phase != Phase::Preparing {
+            self.go_back(true);
         } else if self.fetch_backoff.attempts() == 0 {
             warn!(group, partition = %p, %error, "failed to ask Redis for pending entries; trying again until it works");
         }
@@ -170,10 +211,25 @@ impl<G: Group> Partition<G> {
                 if let Some(last) = page.last_delivered {
                     self.main.pending.pass(last);
                 }
-                self.phase = Phase::Live;
-                self.worker.board.want(p);
+                self.go_live();
             }
         }
+    }
+
+    /// Has the group read again from what was accepted last: something is missing, or may be.
+    pub(super) fn go_back(&mut self, ensure: bool) {
+        self.phase = match self.phase {
+            Phase::Returning { ensure: before, left } => Phase::Returning { ensure: ensure || before, left },
+            Phase::Live => Phase::Returning { ensure, left: false },
+            other => other,
+        };
+    }
+
+    fn go_live(&mut self) {
+        self.phase = Phase::Live;
+        // A group elsewhere is asked again by those who miss an answer.
+        let read_to = self.main.is_log().then(|| self.main.pending.last());
+        self.worker.board.want(self.lease.partition, read_to);
     }
 
     fn take_again(&mut self, which: Which, again: Again) {
@@ -210,11 +266,14 @@ impl<G: Group> Partition<G> {
 async fn prepare<G: Group>(
     worker: &Worker,
     group: &G,
-    p: PartitionId,
+    (p, token): (PartitionId, u64),
     stream: &GroupStream,
     is_log: bool,
 ) -> Result<EntryId> {
     fetch::ensure_group(worker, group, p, stream, is_log).await?;
+    if is_log {
+        gaps::mend(worker, p, token, stream).await?;
+    }
     worker.redis.tidy_consumers(stream).await?;
     let checkpoint = if is_log { worker.redis.checkpoint(p, &stream.group).await? } else { None };
     Ok(checkpoint.unwrap_or(EntryId::ZERO))

@@ -75,15 +75,15 @@ pub(super) async fn claim_page(worker: Arc<Worker>, stream: GroupStream, from: E
             deliveries.insert(entry.id, entry.deliveries);
         }
     }
-    let last_delivered = match claimed.next {
-        Some(_) => None,
-        None => worker.redis.group(&stream.key, &stream.group).await?.map(|info| info.last_delivered),
-    };
+    let reached = worker.redis.group(&stream.key, &stream.group).await?.map(|info| info.last_delivered);
+    let last_delivered = reached.filter(|_| claimed.next.is_none());
     let with_count = |raw: RawEntry| {
         let count = deliveries.get(&raw.id).copied().unwrap_or(1);
         (raw, count)
     };
-    let entries = claimed.entries.into_iter().map(with_count).collect();
+    // A group that was moved back reads again what is pending after that, in its place.
+    let in_place = |raw: &RawEntry| reached.is_none_or(|reached| raw.id <= reached);
+    let entries = claimed.entries.into_iter().filter(in_place).map(with_count).collect();
     Ok(Page { entries, destroyed: claimed.destroyed, next: claimed.next, last_delivered })
 }
 

@@ -204,6 +204,7 @@ impl Lane {
             stream: self.stream.clone(),
             spent: self.spent,
             acks: std::mem::take(&mut self.acks),
+            delivered: self.checkpointed.then_some(self.pending.last()).filter(|last| *last > EntryId::ZERO),
             checkpoint: (self.checkpointed && checkpoint > EntryId::ZERO).then_some(checkpoint),
             parks: std::mem::take(&mut self.parks),
         })

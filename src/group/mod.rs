@@ -12,6 +12,7 @@
 
 mod asking;
 mod fetch;
+mod gaps;
 mod giving_up;
 mod handler;
 mod handling;

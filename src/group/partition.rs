@@ -63,6 +63,8 @@ pub(super) enum Phase {
     Preparing,
     /// What is pending from there on is taken over.
     Claiming { from: EntryId, ensure: bool },
+    /// The group is to read again after what was accepted last. `left`: no read is under way any more.
+    Returning { ensure: bool, left: bool },
     /// New entries come from the reader.
     Live,
 }
@@ -206,7 +208,8 @@ impl<G: Group> Partition<G> {
         let has_place = self.queue.len() < self.worker.settings.read_entries;
         let retry = self.retries.first_key_value().filter(|_| has_place).map(|((at, ..), _)| *at);
         let live = matches!(self.phase, Phase::Live).then(|| self.replayed_at.min(self.strays_at));
-        let asking = matches!(self.phase, Phase::Preparing | Phase::Claiming { .. }).then_some(self.fetch_after);
+        let asks = matches!(self.phase, Phase::Preparing | Phase::Claiming { .. } | Phase::Returning { .. });
+        let asking = asks.then_some(self.fetch_after);
         let next = [retry, live, asking].into_iter().flatten().min().unwrap_or(far);
         next.max(self.fetch_after).max(Instant::now() + DUE_MIN)
     }
@@ -309,10 +312,13 @@ impl<G: Group> Partition<G> {
                 self.load.queued.fetch_sub(entries.len(), Ordering::Relaxed);
                 self.accept(Which::Main, entries.into_iter().map(|raw| (raw, 1)).collect());
             }
-            Read::Failed(kind) => {
-                // Entries of a lost answer are pending under our name: they are claimed like any others.
-                let from = self.main.pending.last().next();
-                self.phase = Phase::Claiming { from, ensure: kind == Kind::NoGroup };
+            // Entries of a lost answer are pending under our name and were never seen: they are read again.
+            Read::Failed(kind) => self.go_back(kind == Kind::NoGroup),
+            Read::Skipped => {
+                warn!(group = self.worker.group, partition = %self.lease.partition, last = %self.main.pending.last(),
+                    "the group stands after entries that it was not given: moving it back");
+                self.worker.meters.moved_back.increment(1);
+                self.go_back(false);
             }
         }
     }

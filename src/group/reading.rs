@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use metrics::{Histogram, counter, histogram};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Lease;
+use super::gaps::{Part, skipped};
 use crate::backoff::Backoff;
 use crate::config::GroupSettings;
 use crate::error::Kind;
-use crate::model::PartitionId;
+use crate::model::{EntryId, PartitionId};
 use crate::stream::{RawEntry, Reader, Redis};
 use crate::telemetry::names;
 
@@ -28,6 +30,8 @@ use crate::telemetry::names;
 const BLOCK: Duration = Duration::from_millis(500);
 /// How long a read blocks while a partition is left out: first and longest.
 const BLOCK_BRIEF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// How often is looked whether groups from which nothing comes stand where they were read to.
+const QUIET_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes that one read may bring, by the mean size of what came before.
 const READ_BYTES: usize = 16 << 20;
 
@@ -38,6 +42,9 @@ pub(super) enum Read {
     Entries(Vec<RawEntry>),
     /// The read failed: some entries may be pending under our name unseen.
     Failed(Kind),
+    /// There are entries before those that the read brought, or the group stands further on than was
+    /// read: nothing of the read was passed on.
+    Skipped,
 }
 
 /// How much a partition has taken and not finished; shared with the reader.
@@ -66,13 +73,24 @@ struct Slot {
     to: mpsc::UnboundedSender<Read>,
     wanted: bool,
     reading: bool,
+    /// Up to where it was read, if gaps are looked for.
+    read_to: Option<EntryId>,
 }
 
 /// What one read is over.
 struct Round {
     partitions: Vec<PartitionId>,
     keys: Vec<String>,
+    /// Of each, up to where it was read, if gaps are looked for.
+    read_to: Vec<Option<EntryId>>,
     left_out: usize,
+}
+
+/// What a read brought.
+struct Brought {
+    streams: Vec<(String, Vec<RawEntry>)>,
+    /// Keys of the streams of which it left something out.
+    skipped: Vec<String>,
 }
 
 impl Board {
@@ -85,14 +103,15 @@ impl Board {
         let (to, reads) = mpsc::unbounded_channel();
         let mut slots = self.lock();
         slots.retain(|slot| slot.lease.partition != lease.partition);
-        slots.push(Slot { lease: lease.clone(), key, load, to, wanted: false, reading: false });
+        slots.push(Slot { lease: lease.clone(), key, load, to, wanted: false, reading: false, read_to: None });
         reads
     }
 
-    /// A partition wants to be read, from the next round on. A failed read ends that.
-    pub(super) fn want(&self, p: PartitionId) {
+    /// A partition wants to be read, from the next round on. A read that failed or has a gap ends that.
+    /// It has read everything up to `read_to`, if gaps are to be looked for.
+    pub(super) fn want(&self, p: PartitionId, read_to: Option<EntryId>) {
         for slot in self.lock().iter_mut().filter(|slot| slot.lease.partition == p) {
-            slot.wanted = true;
+            (slot.wanted, slot.read_to) = (true, read_to);
         }
         self.changed.notify_one();
     }
@@ -126,7 +145,7 @@ impl Board {
     }
 
     fn begin(&self, settings: &GroupSettings) -> Round {
-        let mut round = Round { partitions: Vec::new(), keys: Vec::new(), left_out: 0 };
+        let mut round = Round { partitions: Vec::new(), keys: Vec::new(), read_to: Vec::new(), left_out: 0 };
         for slot in self.lock().iter_mut().filter(|slot| slot.wanted) {
             let has_room = slot.load.queued.load(Ordering::Relaxed) < settings.read_entries
                 && slot.load.unsettled.load(Ordering::Relaxed) < settings.unsettled_entries;
@@ -138,17 +157,23 @@ impl Board {
             slot.reading = true;
             round.partitions.push(slot.lease.partition);
             round.keys.push(slot.key.clone());
+            round.read_to.push(slot.read_to);
         }
         round
     }
 
-    fn finish(&self, round: &Round, read: crate::Result<Vec<(String, Vec<RawEntry>)>>) {
+    fn finish(&self, round: &Round, read: crate::Result<Brought>) {
         {
             let mut slots = self.lock();
             match read {
-                Ok(streams) => {
-                    for (key, entries) in streams {
-                        if let Some(slot) = slots.iter().find(|slot| slot.key == key) {
+                Ok(Brought { streams, skipped }) => {
+                    for slot in slots.iter_mut().filter(|slot| skipped.contains(&slot.key)) {
+                        slot.wanted = false;
+                        let _ = slot.to.send(Read::Skipped);
+                    }
+                    for (key, entries) in streams.into_iter().filter(|(key, _)| !skipped.contains(key)) {
+                        if let Some(slot) = slots.iter_mut().find(|slot| slot.key == key) {
+                            slot.read_to = slot.read_to.max(slot.read_to.and(entries.last().map(|last| last.id)));
                             slot.load.queued.fetch_add(entries.len(), Ordering::Relaxed);
                             let _ = slot.to.send(Read::Entries(entries));
                         }
@@ -176,6 +201,7 @@ impl Board {
 pub(super) async fn read_all(redis: Redis, group: String, worker: String, board: Arc<Board>, settings: GroupSettings) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let mut brief = BLOCK_BRIEF.0;
+    let mut quiet_at = Instant::now();
     let mut size = Size::new(&settings, &group);
     let mut reader = connect(&redis, &mut backoff).await;
     loop {
@@ -188,9 +214,19 @@ pub(super) async fn read_all(redis: Redis, group: String, worker: String, board:
         brief = if round.left_out > 0 { (brief * 2).min(BLOCK_BRIEF.1) } else { BLOCK_BRIEF.0 };
         let block = if round.left_out > 0 { brief } else { BLOCK };
         let read = reader.read_group(&group, &worker, &round.keys, size.count(round.keys.len()), block).await;
+        let read = match read {
+            Ok(streams) => {
+                let quiet_too = quiet_at.elapsed() >= QUIET_INTERVAL;
+                if quiet_too {
+                    quiet_at = Instant::now();
+                }
+                look_for_gaps(&redis, &group, &round, streams, quiet_too).await
+            }
+            Err(error) => Err(error),
+        };
         let failure = read.as_ref().err().map(|error| (error.kind(), error.to_string()));
-        if let Ok(streams) = &read {
-            size.learn(streams);
+        if let Ok(brought) = &read {
+            size.learn(&brought.streams);
         }
         board.finish(&round, read);
         let Some((kind, error)) = failure else {
@@ -206,6 +242,24 @@ pub(super) async fn read_all(redis: Redis, group: String, worker: String, board:
         }
         tokio::time::sleep(backoff.next()).await;
     }
+}
+
+async fn look_for_gaps(
+    redis: &Redis,
+    group: &str,
+    round: &Round,
+    streams: Vec<(String, Vec<RawEntry>)>,
+    quiet_too: bool,
+) -> crate::Result<Brought> {
+    let entries_of = |key: &str| streams.iter().find(|(name, _)| name == key).map_or(&[][..], |(_, entries)| entries);
+    let checked = round.keys.iter().zip(&round.read_to);
+    let parts: Vec<Part<'_>> = checked
+        .filter_map(|(key, read_to)| Some(Part { key, read_to: (*read_to)?, entries: entries_of(key) }))
+        .collect();
+    let found = skipped(redis, group, &parts, quiet_too).await?;
+    let skipped =
+        parts.iter().zip(found).filter(|(_, skipped)| *skipped).map(|(part, _)| part.key.to_owned()).collect();
+    Ok(Brought { streams, skipped })
 }
 
 async fn connect(redis: &Redis, backoff: &mut Backoff) -> Reader {

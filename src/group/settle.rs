@@ -29,6 +29,8 @@ pub(super) struct Job {
     /// What is to be acknowledged, the parked ones among them.
     pub acks: Vec<EntryId>,
     pub checkpoint: Option<EntryId>,
+    /// Up to where everything was delivered, if the stream has a checkpoint.
+    pub delivered: Option<EntryId>,
     pub parks: Vec<Park>,
 }
 
@@ -63,7 +65,8 @@ pub(super) async fn flush(worker: Arc<Worker>, partition: PartitionId, token: u6
         while let Some(ids) = next {
             next = chunks.next();
             let checkpoint = if next.is_none() { job.checkpoint } else { None };
-            let settlement = Settlement { stream: &job.stream, partition, token, ids, checkpoint, spent: job.spent };
+            let (stream, delivered, spent) = (&job.stream, job.delivered, job.spent);
+            let settlement = Settlement { stream, partition, token, ids, checkpoint, delivered, spent };
             if acknowledge(&worker, &settlement).await == Acknowledged::NotOurs {
                 return Flushed::NotOurs;
             }

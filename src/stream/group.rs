@@ -28,6 +28,9 @@ static SETTLE: Script = Script::new("settle entries", include_str!("lua/settle.l
 /// Removes a group that nobody owns.
 static FORGET_GROUP: Script = Script::new("remove a group", include_str!("lua/forget_group.lua"));
 
+/// Has a group read again, if the lease is still ours.
+static MOVE_BACK: Script = Script::new("move a group back", include_str!("lua/move_back.lua"));
+
 /// One page of what was taken over from other consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
@@ -44,6 +47,17 @@ pub struct Claimed {
 pub enum Acknowledged {
     /// So many were pending and are not any more.
     Acked(u64),
+    /// The lease is not ours: nothing was done.
+    NotOurs,
+}
+
+/// How [`Redis::move_back`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MovedBack {
+    /// It reads again what comes after that entry.
+    Moved,
+    /// It did not stand further on.
+    Stood,
     /// The lease is not ours: nothing was done.
     NotOurs,
 }
@@ -72,6 +86,8 @@ pub struct Settlement<'a> {
     pub ids: &'a [EntryId],
     /// The new checkpoint, if the stream has one.
     pub checkpoint: Option<EntryId>,
+    /// Up to which entry the owner was given everything, if the stream has a checkpoint.
+    pub delivered: Option<EntryId>,
     /// What becomes of them.
     pub spent: Spent,
 }
@@ -182,16 +198,50 @@ impl Redis {
     /// As Redis answers; a group that is gone is no error (there is nothing to acknowledge).
     pub async fn settle(&self, settlement: &Settlement<'_>) -> Result<Acknowledged> {
         let (stream, p) = (settlement.stream, settlement.partition);
-        let keys = vec![self.keys().lease(&stream.group, p), stream.key.clone(), self.keys().checkpoint(p)];
+        let keys = vec![
+            self.keys().lease(&stream.group, p),
+            stream.key.clone(),
+            self.keys().checkpoint(p),
+            self.keys().delivered(p),
+        ];
+        let text = |id: Option<EntryId>| Arg::from(id.map(|id| id.to_string()).unwrap_or_default());
         let mut args = vec![
             Arg::from(super::lease::value_prefix(settlement.token)),
             stream.group.as_str().into(),
-            settlement.checkpoint.map(|id| id.to_string()).unwrap_or_default().into(),
+            text(settlement.checkpoint),
             (settlement.spent as u64).into(),
+            text(settlement.delivered),
         ];
         args.extend(settlement.ids.iter().map(|id| Arg::from(id.to_string())));
         let acked = SETTLE.run(self, keys, args).await?.int()?;
         Ok(u64::try_from(acked).map_or(Acknowledged::NotOurs, Acknowledged::Acked))
+    }
+
+    /// Has the group read again what comes after `to`, if it stands further on and the lease is ours.
+    ///
+    /// # Errors
+    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers. Harmless when repeated.
+    pub async fn move_back(&self, p: PartitionId, token: u64, stream: &GroupStream, to: EntryId) -> Result<MovedBack> {
+        let keys = vec![self.keys().lease(&stream.group, p), stream.key.clone()];
+        let args =
+            vec![Arg::from(super::lease::value_prefix(token)), stream.group.as_str().into(), to.to_string().into()];
+        Ok(match MOVE_BACK.run(self, keys, args).await?.int()? {
+            0 => MovedBack::Stood,
+            1 => MovedBack::Moved,
+            _ => MovedBack::NotOurs,
+        })
+    }
+
+    /// Up to which entry of the log of `p` the owners of a group were given everything; `now` if that
+    /// was not noted before, which is done.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn delivered(&self, p: PartitionId, group: &str, now: EntryId) -> Result<EntryId> {
+        let key = self.keys().delivered(p);
+        self.command("HSETNX", vec![Arg::from(key.as_str()), group.into(), now.to_string().into()]).await?;
+        let noted = self.command("HGET", vec![Arg::from(key), group.into()]).await?;
+        noted.optional_text()?.map_or(Ok(now), str::parse)
     }
 
     /// Removes the group's consumers that have nothing pending, other than ours; says how many.
@@ -240,6 +290,7 @@ impl Redis {
             keys.owed(p),
             keys.redeliver(p, group),
             keys.attempts(p, group),
+            keys.delivered(p),
         ];
         Ok(FORGET_GROUP.run(self, keys, vec![group.into()]).await?.int()? == 1)
     }

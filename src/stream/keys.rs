@@ -69,6 +69,11 @@ impl Keys {
         self.of(p, "checkpoint")
     }
 
+    /// Hash: group → id up to which its owners were given everything.
+    pub fn delivered(&self, p: PartitionId) -> String {
+        self.of(p, "delivered")
+    }
+
     /// Stream: copies of entries that one group is to have again.
     pub fn redeliver(&self, p: PartitionId, group: &str) -> String {
         format!("{}:{{{p}}}:redeliver:{group}", self.prefix)

@@ -34,7 +34,7 @@ pub use connection::{Reader, Redis};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
 pub use device::DeviceCursors;
 pub use durability::Verified;
-pub use group::{Acknowledged, Claimed, GroupStream, Settlement, Spent};
+pub use group::{Acknowledged, Claimed, GroupStream, MovedBack, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};
 pub use initialise::{Owed, Positions};
 pub use keys::Keys;

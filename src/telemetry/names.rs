@@ -120,6 +120,7 @@ metrics_table! {
     GROUP_TAKE_OVERS = Counter "millstream_group_take_overs_total" Count ["group"] "Partitions taken over.";
     GROUP_LEASES_LOST = Counter "millstream_group_leases_lost_total" Count ["group"] "Partitions lost without being handed over.";
     GROUP_RECREATED = Counter "millstream_group_recreated_total" Count ["group"] "Times that the group was gone from Redis and was made again at its checkpoint.";
+    GROUP_MOVED_BACK = Counter "millstream_group_moved_back_total" Count ["group"] "Times that the group in Redis stood after entries that its owner was not given and was moved back.";
     GROUP_PARTITIONS = Gauge "millstream_group_partitions" Count ["group"] "Partitions that this worker owns.";
     GROUP_WORKERS = Gauge "millstream_group_workers" Count ["group"] "Live workers of the group, as this one sees them.";
 

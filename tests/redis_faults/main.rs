@@ -11,6 +11,7 @@ mod support;
 
 mod deaths;
 mod failover;
+mod groups;
 mod losses;
 mod refusals;
 mod world;

@@ -38,8 +38,7 @@
 //! **Trimming goes on meanwhile.** A reading of the log counts if the log, afterwards, still begins
 //! before the place it was read from; or if nothing was trimmed meanwhile and the archive has told
 //! what was gone before; else it is tried again, and finds the rest in the archive. Without an archive
-//! (Postgres is down) the numbers alone may prove a page; if they don't, the answer is
-//! [`Answer::Unavailable`].
+//! (Postgres is down) it is [`Answer::Unavailable`], even if the numbers continue: events have none.
 //!
 //! **History** is a page that begins at a number and ends at one. An event belongs to the page of the
 //! message before it; those before a room's first message come with that one. A page holds at most

@@ -100,11 +100,16 @@ async fn read_again(shared: &Shared, p: PartitionId, archived: EntryId) -> Resul
     Ok(())
 }
 
-/// Up to where the group has settled everything, by Redis' own account.
+/// Up to where the group has settled everything, by Redis' own account: before its oldest pending entry
+/// that is the entry before, for ids between the two say nothing.
 async fn settled(shared: &Shared, p: PartitionId, group: &GroupInfo) -> Result<EntryId> {
-    if group.pending == 0 {
-        return Ok(group.last_delivered);
-    }
-    let pending = shared.redis.pending(&shared.redis.keys().log(p), ARCHIVE).await?;
-    Ok(pending.oldest.map_or(group.last_delivered, EntryId::previous))
+    let log = shared.redis.keys().log(p);
+    let oldest = match group.pending {
+        0 => None,
+        _ => shared.redis.pending(&log, ARCHIVE).await?.oldest,
+    };
+    let Some(oldest) = oldest else { return Ok(group.last_delivered) };
+    let before = shared.redis.range_back(&log, oldest.previous(), EntryId::ZERO, 1).await?;
+    // Nothing before it is held: there is nothing to read again.
+    Ok(before.first().map_or(EntryId::ZERO, |entry| entry.id))
 }

@@ -11,6 +11,13 @@ use crate::recorder::Scribe;
 use crate::supervisor::{PARTITIONS, PROCESSES, System};
 use crate::support::{Reply, get};
 
+/// Series of metrics that say that something has happened.
+const HAPPENED: [(&str, &str); 4] = [
+    ("millstream_log_trimmed_entries_total", "trim"),
+    ("millstream_replay_pages_total{source=\"archive\"", "read-from-archive"),
+    ("millstream_slow_readers_total", "slow-reader"),
+    ("millstream_archive_duplicates_total", "repeated-batch"),
+];
 /// Entries of one read.
 const PAGE: &str = "5000";
 
@@ -22,8 +29,11 @@ pub(crate) async fn metrics(system: &System, scribe: &Scribe) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let name = series.split('{').next().unwrap_or(series);
-            if let Ok(value) = value.parse::<f64>() {
-                *sums.entry(name).or_default() += value;
+            let Ok(value) = value.parse::<f64>() else { continue };
+            *sums.entry(name).or_default() += value;
+            let happened = HAPPENED.iter().find(|(begin, _)| value > 0.0 && series.starts_with(begin));
+            if let Some((_, what)) = happened {
+                scribe.note(Fact::Happened { what: (*what).into() });
             }
         }
         for (name, value) in sums {

@@ -59,6 +59,7 @@ impl Plot {
             // Batches are committed and nobody hears so.
             Step::new(1_500, &[of_all(Hop::ArchivePostgres, Mode::LoseReplyTo("COMMIT"))], 1_500),
             Step::new(500, &[of_all(Hop::CallbackEndpoint, Mode::LoseReplyTo("POST"))], 500),
+            Step::new(500, &[Fault::Endpoint(0, Mood::Failing), Fault::Endpoint(1, Mood::Flaky)], 800),
             Step::new(500, &[Fault::Kill("edge-1"), Fault::Kill("callback-1")], 2_500),
             Step::new(500, &[of_all(Hop::ClientEdge, Mode::DropReplies)], 1_000),
             Step::new(500, &[Fault::RedisKill], 500),
@@ -170,8 +171,9 @@ impl<'a> Nemesis<'a> {
 
     fn choose(&mut self) -> Step {
         let peace = Duration::from_millis(self.rng.random_range(500..2_500));
-        // Shorter than a lease, and longer.
-        let hold = LEASE_TTL.mul_f64(self.rng.random_range(0.2..2.2));
+        // Shorter than a lease, and longer; at times longer than an edge may be silent before it counts as dead.
+        let leases = if self.rng.random_ratio(1, 12) { 3.0..9.0 } else { 0.2..2.2 };
+        let hold = LEASE_TTL.mul_f64(self.rng.random_range(leases));
         let mut faults: Vec<Fault> = Vec::new();
         if !self.rng.random_ratio(1, 4) {
             let mut subjects = HashSet::new();

@@ -28,7 +28,7 @@ const AGAIN_ONE_IN: u32 = 60;
 /// Wait between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Size of the padding of a message: most are small.
-const PADDING_MAX: usize = 4_000;
+const PADDING_MAX: usize = 10_000;
 
 /// A message on its way.
 #[derive(Clone)]

@@ -18,6 +18,8 @@ use crate::wire::{Came, Identity, Wire};
 
 /// Wait between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause of a slow reader in milliseconds: a little longer than an edge allows.
+const STALL_MS_MAX: u64 = 8_000;
 /// How long nothing may come before a reader tries another connection: there is traffic all the time.
 const SILENCE: Duration = Duration::from_secs(8);
 
@@ -187,7 +189,8 @@ impl Subscriber {
                         return End::Cut;
                     }
                     if self.plan.style == Style::Slow && ending.is_none() {
-                        self.stage.ending_within(Duration::from_millis(self.rng.random_range(5..60))).await;
+                        let pause = self.pause();
+                        self.stage.ending_within(pause).await;
                     }
                     // In many small steps, so that a crash finds something that isn't acknowledged.
                     if self.rng.random_bool(0.9) {
@@ -207,6 +210,12 @@ impl Subscriber {
                 return End::Cut;
             }
         }
+    }
+
+    /// Between two frames: a little, and at times so long that what comes meanwhile fits nowhere.
+    fn pause(&mut self) -> Duration {
+        let long = self.rng.random_ratio(1, 80);
+        Duration::from_millis(self.rng.random_range(if long { 1_000..STALL_MS_MAX } else { 2..30 }))
     }
 
     fn join(&self, room: &Room) -> Value {

@@ -246,7 +246,8 @@ pub enum Fact {
         /// Why it was parked.
         reason: Name,
     },
-    /// A process's metric, summed over its labels.
+    /// A process's metric, summed over its labels. Metrics are of all rooms, so with them the history must
+    /// hold what all rooms hold, those of the system too.
     Metric {
         /// The process.
         process: Name,

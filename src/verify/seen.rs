@@ -1,5 +1,7 @@
 //! What participants see and are: entries, endpoints' wishes, signals.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Name};
@@ -58,4 +60,19 @@ pub enum Signal {
     /// It was killed.
     #[serde(rename = "KILL")]
     Kill,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "room {} id {} seq {} ({})", self.room, self.id, self.seq, self.content)
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message { user, device, cid, .. } => write!(f, "message {cid} of {user}/{device}"),
+            Self::Event(name) => write!(f, "event {name}"),
+        }
+    }
 }

@@ -9,6 +9,8 @@ use crate::error::{Error, Kind};
 const FAILED: u8 = 1;
 /// Exit code for mistakes in arguments or settings, as clap has it too.
 const MISTAKEN: u8 = 2;
+/// Exit code of a comparison that could not look: it neither agrees nor differs.
+const UNSEEN: u8 = 3;
 
 /// Why a command ended without having done everything.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) enum Ending {
     FindingsTold,
     /// It was stopped before it was done, and has said how to go on.
     Stopped,
+    /// It could not look, so nobody knows whether things differ; why is inside.
+    Unseen(Box<Ending>),
     /// Whoever read its output has gone: nothing is wrong with that.
     Closed,
 }
@@ -45,20 +49,28 @@ impl From<Mistakes> for Ending {
 impl Ending {
     /// Says what is still unsaid, on standard error, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
+        ExitCode::from(self.tell())
+    }
+
+    fn tell(self) -> u8 {
         match self {
-            Self::Closed => ExitCode::SUCCESS,
-            Self::Stopped | Self::FindingsTold => ExitCode::from(FAILED),
-            Self::MistakesTold => ExitCode::from(MISTAKEN),
+            Self::Closed => 0,
+            Self::Stopped | Self::FindingsTold => FAILED,
+            Self::MistakesTold => MISTAKEN,
+            Self::Unseen(why) => match why.tell() {
+                FAILED => UNSEEN,
+                other => other,
+            },
             Self::Mistaken(mistakes) => {
                 eprintln!("error: {mistakes}");
-                ExitCode::from(MISTAKEN)
+                MISTAKEN
             }
             Self::Failed(error) => {
                 eprintln!("error: failed to {error}");
                 if let Some(advice) = advice(error.kind()) {
                     eprintln!("  {advice}");
                 }
-                ExitCode::from(code(error.kind()))
+                code(error.kind())
             }
         }
     }
@@ -102,6 +114,14 @@ mod tests {
         assert_eq!(code(Kind::Config), 2);
         assert_eq!(code(Kind::RedisUnavailable), 1);
         assert_eq!(code(Kind::Internal), 1);
+    }
+
+    #[test]
+    fn a_comparison_that_could_not_look_is_no_difference() {
+        assert_eq!(Ending::FindingsTold.tell(), 1);
+        assert_eq!(Ending::Unseen(Box::new(Ending::Stopped)).tell(), 3);
+        assert_eq!(Ending::Unseen(Box::new(Error::new(Kind::RedisUnavailable, "look").into())).tell(), 3);
+        assert_eq!(Ending::Unseen(Box::new(Error::invalid("look").into())).tell(), 2);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! One file per command. Owns arguments, tables, plans and exit codes; what a command does is done by
 //! the module whose business it is. Results go to standard output (a table, or JSON with `--json`),
-//! notes and progress to standard error; the exit code is 0, 1 (failed) or 2 (arguments or settings).
+//! notes and progress to standard error; the exit code is 0, 1 (failed; of `verify`: differs) or 2 (arguments or
+//! settings); 3 is a `verify` that could not look.
 //!
 //! **Invariant:** whatever destroys or repeats anything shows its plan first, and does nothing without
 //! `--execute`.
@@ -25,6 +26,7 @@ mod settings;
 mod tail;
 mod token;
 mod trim;
+mod verify;
 mod when;
 
 use std::process::ExitCode;
@@ -65,6 +67,7 @@ enum Command {
     Dead(dead::DeadCommand),
     Trim(trim::TrimArgs),
     Replay(replay::ReplayArgs),
+    Verify(verify::VerifyArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -94,6 +97,7 @@ impl Command {
             Self::Dead(command) => Box::pin(dead::run(command, flags)).await,
             Self::Trim(args) => Box::pin(trim::run(args, flags)).await,
             Self::Replay(args) => Box::pin(replay::run(args, flags)).await,
+            Self::Verify(args) => Box::pin(verify::run(args, flags)).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

@@ -15,6 +15,7 @@ mod collect;
 mod drain;
 mod endpoint;
 mod fault;
+mod judge;
 mod nemesis;
 mod publisher;
 mod recorder;
@@ -24,26 +25,14 @@ mod subscriber;
 mod supervisor;
 mod wire;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use self::run::{Options, Run, run};
+use self::run::{Options, run};
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
-
-/// Where history and logs are kept for whoever looks for the cause.
-fn keep(run: &Run, seed: u64) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("millstream-torture-{seed}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for temporary files");
-    std::fs::write(folder.join("history.jsonl"), run.history.to_lines()).expect("a file there");
-    for (process, log) in &run.logs {
-        std::fs::write(folder.join(format!("{process}.log")), log).expect("a file there");
-    }
-    folder
 }
 
 /// What is acknowledged is not lost, doubled or reordered, whatever dies.
@@ -55,7 +44,5 @@ async fn the_promises_hold_whatever_dies() {
         "torture: seed {seed}, {seconds} s of faults; again with scripts/torture --seed {seed} --seconds {seconds}"
     );
     let run = run(Options::new(seed, Duration::from_secs(seconds))).await;
-    let folder = keep(&run, seed);
-    println!("history and logs: {}", folder.display());
-    assert!(run.stuck.is_none(), "{}", run.stuck.unwrap_or_default());
+    assert!(judge::tell(&run, seed, &judge::judge(&run)), "the verdict is not valid");
 }

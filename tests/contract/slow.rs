@@ -9,6 +9,8 @@ use crate::support::{Stack, wait_until};
 async fn a_slow_reader_catches_up_and_delays_nobody() {
     let stack = Stack::builder()
         .env("MILLSTREAM__EDGE__OUTBOX_BYTES", "65536")
+        // It reads nothing for as long as the writing takes, which on a busy machine is longer than the default.
+        .env("MILLSTREAM__EDGE__STALL_TIMEOUT", "10m")
         .env("MILLSTREAM__LIMITS__SENDS_PER_SECOND", "0")
         .start()
         .await;

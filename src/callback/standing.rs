@@ -35,7 +35,7 @@ pub async fn paused_at(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
 /// As Redis answers.
 pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
     let reply = redis.command("HGET", vec![redis.keys().callback(endpoint), "not_before".into()]).await?;
-    let Some(until) = reply.optional_text()?.and_then(|at| at.parse().ok()) else { return Ok(None) };
+    let Some(until) = reply.optional_text()?.and_then(|at| at.parse::<u64>().ok()) else { return Ok(None) };
     let now = redis.time_ms().await?;
     Ok(Some(until).filter(|until| *until > now))
 }

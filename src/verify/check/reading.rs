@@ -200,8 +200,13 @@ impl Reading {
     }
 }
 
-/// The place after the last message with this number or a lower one. Events that follow it may come later.
+/// The place after the message with this number, or after the last one before it. Events that follow it may
+/// come later, and so may another message that was given the same number.
 fn last_message_up_to(of: &InRoom<'_>, seq: u64) -> usize {
-    let end = of.truth.partition_point(|seen| seen.seq <= seq);
-    of.truth[..end].iter().rposition(|seen| key(seen).is_some()).map_or(0, |place| place + 1)
+    let begin = of.truth.partition_point(|seen| seen.seq < seq);
+    let with_it = of.truth[begin..].iter().take_while(|seen| seen.seq == seq);
+    match with_it.map(|seen| key(seen).is_some()).position(|is_message| is_message) {
+        Some(place) => begin + place + 1,
+        None => of.truth[..begin].iter().rposition(|seen| key(seen).is_some()).map_or(0, |place| place + 1),
+    }
 }

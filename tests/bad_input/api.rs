@@ -119,7 +119,7 @@ async fn half_a_call_is_closed_at_the_time_out() {
         callers.push(raw);
     }
     for mut raw in callers {
-        let answer = raw.to_end().await;
+        let answer = raw.read_to_end().await;
         assert!(answer.is_empty() || status_of(&answer) == Some(408), "{answer:?}");
     }
 }

@@ -33,7 +33,7 @@ async fn what_is_no_upgrade_is_refused() {
             let mut raw = Raw::tcp(&addr).await;
             raw.write(request.as_bytes()).await;
             // An answered connection may be used again: it ends with its time-out.
-            let answer = raw.to_end().await;
+            let answer = raw.read_to_end().await;
             // HTTP/1 has no answer to HTTP/2 but the end of the connection.
             assert_eq!(status_of(&answer).as_slice(), expected, "{what}: {answer:?}");
         }
@@ -66,7 +66,7 @@ async fn half_a_header_is_closed_at_the_time_out() {
         });
         let nothing = Raw::tcp(&addr).await;
         for mut raw in [half, drops, nothing] {
-            let answer = raw.to_end().await;
+            let answer = raw.read_to_end().await;
             assert!(answer.is_empty() || status_of(&answer) == Some(408), "{answer:?}");
         }
         dripping.await.unwrap();
@@ -95,7 +95,7 @@ async fn headers_without_end_are_refused() {
             for (what, request) in &cases {
                 let mut raw = Raw::tcp(&addr).await;
                 let all = raw.write(request.as_bytes()).await;
-                let answer = raw.to_end().await;
+                let answer = raw.read_to_end().await;
                 let status = status_of(&answer);
                 // Who is still writing when the answer comes may be cut off before it reads it.
                 let cut = status.is_none() && (!all || request.len() > 100_000);
@@ -121,7 +121,7 @@ async fn a_thousand_silent_connections_are_closed() {
             silent.push(Raw::tcp(&addr).await);
         }
         for mut raw in silent {
-            assert_eq!(raw.to_end().await, "");
+            assert_eq!(raw.read_to_end().await, "");
         }
         let mut upgraded = Vec::new();
         for n in 0..500 {

@@ -192,7 +192,7 @@ impl Raw {
     }
 
     /// Reads all that comes until the server closes the connection.
-    pub(crate) async fn to_end(&mut self) -> String {
+    pub(crate) async fn read_to_end(&mut self) -> String {
         let ended = timeout(DEADLINE, async { while self.more().await {} }).await;
         assert!(ended.is_ok(), "not closed in time; so far: {}", String::from_utf8_lossy(&self.buffer));
         String::from_utf8_lossy(&self.buffer).into_owned()

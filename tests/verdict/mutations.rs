@@ -16,8 +16,11 @@ pub(crate) struct Right<'a> {
 
 type Made = Option<(History, Vec<ViolationKind>)>;
 
+/// Makes one mistake in a right history.
+pub(crate) type Mistake = fn(&Right<'_>) -> Made;
+
 /// Every mistake, by name.
-pub(crate) const ALL: &[(&str, fn(&Right<'_>) -> Made)] = &[
+pub(crate) const ALL: &[(&str, Mistake)] = &[
     ("a row less in the log", |r| r.drop(|r, n| matches!(r.fact(n), Fact::Logged { .. }), ViolationKind::MissingInLog)),
     // The worker's count of rows tells it too.
     ("a row less in the archive", |r| {

@@ -203,7 +203,7 @@ impl World {
             return;
         }
         place.acked = cursor.seq;
-        if how % 2 == 0 {
+        if how.is_multiple_of(2) {
             place.saved = Some(cursor);
         }
         self.say(format!("subscriber-{s}"), Fact::Acked { room: room(r), seq: cursor.seq });

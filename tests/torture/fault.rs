@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::endpoint::Mood;
-use crate::supervisor::{Hop, System};
+use crate::supervisor::{Hop, PARTITIONS, System};
 use crate::support::Mode;
 
 /// A fault.
@@ -28,6 +28,12 @@ pub(crate) enum Fault {
     RedisPause(Duration),
     RedisForgetScripts,
     RedisRewrite,
+    /// `XGROUP DESTROY`, in every partition.
+    #[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only the controls do this"))]
+    RedisForgetGroup(&'static str),
+    /// Nothing, for so many milliseconds: what comes after it in a step comes later.
+    #[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only the controls do this"))]
+    Wait(u64),
     /// SIGQUIT, and a new start when it is over.
     PostgresKill,
     PostgresFreeze,
@@ -64,6 +70,13 @@ impl Fault {
             }
             Self::RedisForgetScripts => ask_redis(system, &["SCRIPT", "FLUSH"]).await,
             Self::RedisRewrite => ask_redis(system, &["BGREWRITEAOF"]).await,
+            Self::RedisForgetGroup(group) => {
+                for p in 0..PARTITIONS {
+                    let log = format!("{}:{{{p}}}:log", system.prefix);
+                    ask_redis(system, &["XGROUP", "DESTROY", &log, group]).await;
+                }
+            }
+            Self::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Self::PostgresKill => system.postgres.kill(),
             Self::PostgresFreeze => system.postgres.freeze(),
             Self::PostgresDisconnect => {
@@ -94,8 +107,16 @@ impl Fault {
             | Self::RedisPause(_)
             | Self::RedisForgetScripts
             | Self::RedisRewrite
+            | Self::RedisForgetGroup(_)
+            | Self::Wait(_)
             | Self::PostgresDisconnect => {}
         }
+    }
+
+    /// How long it takes to make it.
+    #[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "only the controls do this"))]
+    pub(crate) fn waits_ms(&self) -> u64 {
+        if let Self::Wait(ms) = self { *ms } else { 0 }
     }
 
     /// What it happens to: two faults of one thing don't go together.
@@ -109,7 +130,9 @@ impl Fault {
             | Self::RedisDisconnect
             | Self::RedisPause(_)
             | Self::RedisForgetScripts
-            | Self::RedisRewrite => "redis".into(),
+            | Self::RedisRewrite
+            | Self::RedisForgetGroup(_) => "redis".into(),
+            Self::Wait(_) => "nothing".into(),
             Self::PostgresKill | Self::PostgresFreeze | Self::PostgresDisconnect => "postgres".into(),
         }
     }

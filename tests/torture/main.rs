@@ -12,6 +12,8 @@
 mod support;
 
 mod collect;
+#[cfg(feature = "faults")]
+mod controls;
 mod drain;
 mod endpoint;
 mod fault;

@@ -42,13 +42,15 @@ pub(crate) struct Options {
     pub(crate) pace: Duration,
     /// Settings for all processes, over the usual ones.
     pub(crate) env: Vec<(String, String)>,
+    /// Redis writes to its disk once a second only, and each fsync takes longer than that.
+    pub(crate) slow_fsync: bool,
 }
 
 impl Options {
     /// All faults that there are.
     pub(crate) fn new(seed: u64, duration: Duration) -> Self {
         let (publishers, pace) = (6, Duration::from_millis(80));
-        Self { seed, duration, plot: Plot::everything(), publishers, pace, env: Vec::new() }
+        Self { seed, duration, plot: Plot::everything(), publishers, pace, env: Vec::new(), slow_fsync: false }
     }
 }
 
@@ -99,7 +101,7 @@ impl Stage {
 /// Runs it.
 pub(crate) async fn run(options: Options) -> Run {
     let recorder = Recorder::new();
-    let system = System::start(&recorder, options.seed, &options.env).await;
+    let system = System::start(&recorder, &options).await;
     let board = Board::default();
     let watching = watch_over(&system, &recorder, &board);
     let stuck = tokio::select! {

@@ -12,9 +12,10 @@ use millstream::verify::{Fact, Signal, Wants};
 
 use crate::endpoint::Endpoint;
 use crate::recorder::{Recorder, Scribe};
+use crate::run::Options;
 use crate::support::{
-    API_KEY, CALLBACK_SECRET, DEADLINE, Database, Postgres, Process, Proxy, Redis, SECRET, free_port, unique,
-    wait_until,
+    API_KEY, CALLBACK_SECRET, DEADLINE, Database, Postgres, Process, Proxy, Redis, SECRET, free_port, slow_fsync,
+    unique, wait_until,
 };
 
 /// More than workers, so that two of them share.
@@ -23,6 +24,8 @@ pub(crate) const PARTITIONS: u16 = 6;
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
 /// What the log keeps.
 pub(crate) const MIN_AGE: Duration = Duration::from_secs(6);
+/// An fsync that takes longer than Redis is willing to wait for it: it holds writes back in its memory.
+const SLOW_FSYNC_MS: u64 = 3_000;
 /// How long a worker's lease lives.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(2);
 
@@ -147,9 +150,12 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts everything and waits until it is ready. `more` are settings for all processes.
-    pub(crate) async fn start(recorder: &Recorder, seed: u64, more: &[(String, String)]) -> Self {
-        let redis = Redis::start(&[]).await;
+    /// Starts everything and waits until it is ready.
+    pub(crate) async fn start(recorder: &Recorder, options: &Options) -> Self {
+        let redis = match options.slow_fsync {
+            false => Redis::start(&[]).await,
+            true => Redis::start_in(&["--appendfsync", "everysec"], &slow_fsync(SLOW_FSYNC_MS)).await,
+        };
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         let mut endpoints = Vec::new();
@@ -176,13 +182,13 @@ impl System {
         .enumerate()
         {
             let scribe = recorder.scribe(&format!("endpoint-{}", n + 1));
-            let endpoint = Endpoint::start(scribe, group, wants, seed.wrapping_add(n as u64)).await;
+            let endpoint = Endpoint::start(scribe, group, wants, options.seed.wrapping_add(n as u64)).await;
             let proxy = Proxy::start(endpoint.addr()).await;
             env.push((variable.to_owned(), format!("http://{}/hook", proxy.addr())));
             proxies.push((Hop::CallbackEndpoint, proxy));
             endpoints.push((group, endpoint));
         }
-        env.extend(more.iter().cloned());
+        env.extend(options.env.iter().cloned());
         let (processes, scribe) = (BTreeMap::new(), recorder.scribe("supervisor"));
         let mut system = Self { redis, postgres, database, prefix, endpoints, proxies, processes, env, scribe };
         for (name, program) in PROCESSES {

@@ -220,6 +220,8 @@ fn spawn(
         env.push((endpoint(n, "NAME"), name.into()));
         env.push((endpoint(n, "URL"), url.into()));
         env.push((endpoint(n, "SECRETS"), CALLBACK_SECRET.into()));
+        // Not `room_created`, which comes with the first message of a room.
+        env.push((endpoint(n, "KINDS"), "message".into()));
     }
     env.push((endpoint(0, "TIMEOUT"), "1s".into()));
     env.extend(more.iter().map(|(key, value)| (endpoint(0, key), value.clone())));

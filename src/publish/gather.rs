@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::config::{Durability, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
-use crate::stream::{Publish, Published, Redis};
+use crate::stream::{Publish, Published, Redis, Seen};
 use crate::telemetry::names;
 
 /// Messages of one call at most: Redis serves nobody else while a script runs.
@@ -76,6 +76,8 @@ struct Partition {
     memory_ms: u64,
     durability: Durability,
     call_messages: Histogram,
+    /// The newest entry that we know to be in the log.
+    seen: Option<Seen>,
 }
 
 impl Publisher {
@@ -96,6 +98,7 @@ impl Publisher {
                 memory_ms: u64::try_from(settings.edge.cursor_ttl.as_millis()).unwrap_or(u64::MAX),
                 durability: settings.redis.durability,
                 call_messages: metrics::histogram!(names::PUBLISH_BATCH_MESSAGES),
+                seen: None,
             };
             tasks.spawn(partition.run(waiting));
             queues.push(queue);
@@ -130,7 +133,7 @@ impl Answer {
 }
 
 impl Partition {
-    async fn run(self, mut waiting: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         let mut held: Option<Job> = None;
         loop {
             let Some(first) = (match held.take() {
@@ -158,7 +161,7 @@ impl Partition {
     }
 
     /// Writes until Redis has answered or the time for trying is over.
-    async fn write(&self, jobs: &[Job]) -> Vec<Outcome> {
+    async fn write(&mut self, jobs: &[Job]) -> Vec<Outcome> {
         let messages: Vec<&Publish> = jobs.iter().map(|job| &job.message).collect();
         self.call_messages.record(jobs.len() as f64);
         let deadline = Instant::now() + self.retry;
@@ -180,8 +183,20 @@ impl Partition {
         }
     }
 
-    async fn call(&self, messages: &[&Publish]) -> Result<Vec<Published>> {
-        let (_epoch, published) = self.redis.publish(self.id, messages, self.memory_ms).await?;
+    fn saw(&mut self, epoch: String, published: &[Published]) {
+        // The place of a repeat may be of an earlier epoch.
+        let stored = published.iter().filter_map(|published| match published {
+            Published::Stored(place) => Some(place.id),
+            Published::Known(_) | Published::CidConflict | Published::RoomClosed => None,
+        });
+        // In another epoch, what was seen in the one before says nothing.
+        let before = self.seen.take().filter(|seen| seen.epoch == epoch).map(|seen| seen.id);
+        self.seen = stored.max().max(before).map(|id| Seen { epoch, id });
+    }
+
+    async fn call(&mut self, messages: &[&Publish]) -> Result<Vec<Published>> {
+        let (epoch, published) = self.redis.publish(self.id, messages, self.memory_ms, self.seen.as_ref()).await?;
+        self.saw(epoch, &published);
         if let Durability::Replicated(replicas) = self.durability {
             let reached = self.redis.wait_for_replicas(replicas, self.retry).await?;
             if reached < replicas {

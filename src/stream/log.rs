@@ -8,9 +8,12 @@ use fred::types::streams::XID;
 use fred::types::{Key, Value};
 
 use super::connection::failed;
-use super::{Reader, Redis, Reply};
+use super::{Reader, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, EntryId, EntryKind, PartitionId, Room};
+
+/// The epoch, unless the log was deleted.
+static EPOCH: Script = Script::new("read the epoch of a partition", include_str!("lua/epoch.lua"));
 
 /// An entry of a stream as Redis gives it: its id, and fields with their values in turn.
 /// No fields: the entry was deleted or trimmed.
@@ -118,12 +121,13 @@ impl Redis {
         self.client().xlen(key).await.map_err(|e| failed("read the length of a stream", e))
     }
 
-    /// The partition's incarnation, or nothing if it isn't initialised.
+    /// The partition's incarnation, or nothing if it isn't initialised, or its log was deleted.
     ///
     /// # Errors
     /// As Redis answers.
     pub async fn epoch(&self, p: PartitionId) -> Result<Option<String>> {
-        let reply = self.command("GET", vec![self.keys().epoch(p)]).await?;
+        let keys = vec![self.keys().epoch(p), self.keys().log(p), self.keys().seq(p)];
+        let reply = EPOCH.run(self, keys, Vec::new()).await?;
         Ok(reply.optional_text()?.map(str::to_owned))
     }
 }

@@ -106,3 +106,25 @@ async fn a_replica_without_the_last_writes_resumes_nobody_who_saw_them() {
     assert_eq!(pair.stack.archived_when(ROOM, all).await, pair.stack.logged(ROOM).await);
     pair.stack.assert_no_panic();
 }
+
+/// The lost messages had been archived: nothing is lost, and no number of theirs is given again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_what_was_archived_goes_on_after_it() {
+    let mut pair = Pair::start().await;
+    let kept = pair.bob.cursor(ROOM);
+    pair.lose().await;
+    let seen = pair.bob.cursor(ROOM);
+    pair.stack.archived_when(ROOM, (KEPT + LOST) as usize).await;
+    pair.fail_over().await;
+
+    assert_eq!(pair.send("after").await, KEPT + LOST + 1, "the number after the last that was archived");
+    let (client, joined) = pair.join("one-who-saw-less", &kept).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    assert_eq!(client.bodies(ROOM), [json!(6), json!(7), json!(8), json!("after")]);
+    let (_, joined) = pair.join("one-who-saw-all", &seen).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    let rows = pair.stack.archived_when(ROOM, (KEPT + LOST + 1) as usize).await;
+    assert!(rows.iter().map(|(seq, _)| *seq).eq(1..=KEPT + LOST + 1), "{rows:?}");
+    pair.stack.assert_all_run();
+    pair.stack.assert_no_panic();
+}

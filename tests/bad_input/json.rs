@@ -159,10 +159,10 @@ async fn extreme_cursors_are_answered() {
         for id in ids {
             for seq in [0, 1, 3, i64::MAX as u64, i64::MAX as u64 + 1, max - 1, max] {
                 raw.send(&json!({ "type": "join", "room": "r", "since": { "id": id, "seq": seq } })).await;
-                let joined = raw.answer("joined").await;
+                let joined = raw.answer_in("r", "joined").await;
                 assert!(joined["since"]["seq"].as_u64().unwrap() <= 3, "{id},{seq}: {joined}");
                 assert_eq!(joined["head"]["seq"], 3, "{id},{seq}: {joined}");
-                assert_eq!(raw.answer("live").await["seq"], 3, "{id},{seq}");
+                assert_eq!(raw.answer_in("r", "live").await["seq"], 3, "{id},{seq}");
                 for beyond in [4, i64::MAX as u64, max] {
                     raw.send(&json!({ "type": "ack", "room": "r", "seq": beyond })).await;
                     assert_eq!(raw.error().await, "bad_seq", "{id},{seq}");

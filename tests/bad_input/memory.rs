@@ -26,7 +26,7 @@ async fn a_hundred_megabytes_for_who_never_reads_are_not_held() {
         .await;
     let mut never = Raw::welcomed(stack.addr("edge"), Format::Json, "never").await;
     never.send(&json!({ "type": "join", "room": "hall", "since": "start" })).await;
-    never.answer("live").await;
+    never.answer_in("hall", "live").await;
     // What is asked here is in the log, and whoever archives it meanwhile only takes time.
     stack.kill9("archive");
     // The heap of the edge grows by what is on its way anyway: pages, batches, one socket's queue.

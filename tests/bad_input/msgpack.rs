@@ -102,7 +102,7 @@ async fn msgpack_outside_the_rules_is_refused() {
             raw.answer("pong").await;
         }
         raw.send(&json!({ "type": "join", "room": "fine", "since": "now" })).await;
-        raw.answer("live").await;
+        raw.answer_in("fine", "live").await;
     })
     .await;
     assert!(stack.log("r").await.is_empty(), "nothing of it was accepted");

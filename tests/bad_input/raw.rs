@@ -124,6 +124,18 @@ impl Raw {
         answer
     }
 
+    /// The next frame of this type that is about this room: those of the inbox and of `@all` come by themselves,
+    /// as soon as their partitions can be read.
+    pub(crate) async fn answer_in(&mut self, room: &str, kind: &str) -> Value {
+        let field = if self.format == Format::Json { "room" } else { "r" };
+        loop {
+            let answer = self.answer(kind).await;
+            if answer[field] == room {
+                return answer;
+            }
+        }
+    }
+
     async fn answer_where(&mut self, wanted: impl Fn(&str) -> bool) -> Value {
         loop {
             match self.next().await {

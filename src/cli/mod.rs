@@ -83,7 +83,7 @@ pub async fn run() -> ExitCode {
 impl Command {
     async fn run(self, flags: &SettingsArgs) -> Outcome {
         match self {
-            Self::Dev(args) => Ok(dev::run(&args, flags).await?),
+            Self::Dev(args) => Ok(Box::pin(dev::run(&args, flags)).await?),
             Self::Init(args) => Box::pin(init::run(args, flags)).await,
             Self::Token(args) => token::run(args, flags),
             Self::Config(command) => config::run(command, flags),

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::{Entry, EntryId, Room};
 use crate::service::SettingsArgs;
 use crate::shutdown::Shutdown;
-use crate::stream::RawEntry;
+use crate::stream::{RawEntry, Reader};
 
 /// Entries of one read of one partition at most.
 const READ_ENTRIES: u64 = 500;
@@ -91,12 +91,16 @@ impl Tail {
     /// Reads until the wanted number is reached. A Redis that goes away is waited for: nothing is
     /// missed, because the positions stay.
     async fn run(&mut self, here: &Installation) -> Outcome {
-        let mut reader = here.redis.reader(BLOCK).await?;
+        let mut readers = self.readers(here).await?;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         while self.left > 0 {
-            let after: Vec<_> = self.positions.iter().map(|(key, id)| (key.clone(), *id)).collect();
-            match reader.read(&after, READ_ENTRIES, BLOCK).await {
+            let reads = readers.iter_mut().map(|(reader, keys)| {
+                let after: Vec<_> = keys.iter().map(|key| (key.clone(), self.positions[key])).collect();
+                Box::pin(async move { reader.read(&after, READ_ENTRIES, BLOCK).await })
+            });
+            match futures_util::future::try_join_all(reads).await {
                 Ok(streams) => {
+                    let streams = streams.into_iter().flatten().collect();
                     backoff.reset();
                     self.take(streams)?;
                 }
@@ -110,6 +114,18 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    /// Readers with what they read: one for all partitions; in a cluster one each, which are waited for
+    /// together.
+    async fn readers(&self, here: &Installation) -> Result<Vec<(Reader, Vec<String>)>> {
+        let keys: Vec<String> = self.positions.keys().cloned().collect();
+        let each = if here.redis.is_cluster() { 1 } else { keys.len().max(1) };
+        let mut readers = Vec::new();
+        for keys in keys.chunks(each) {
+            readers.push((here.redis.reader(BLOCK).await?, keys.to_vec()));
+        }
+        Ok(readers)
     }
 
     /// Writes what was read, in the order of ids; along a room that is the order of the log.

@@ -67,7 +67,7 @@ settings! {
 settings! {
     /// Where Redis is and how it is used.
     RedisSettings {
-        /// `redis://[user:password@]host:port[/db]` or `rediss://…`.
+        /// `redis://[user:password@]host:port[/db]` or `rediss://…`; `redis-cluster://host:port,host:port…`.
         url: Secret = Secret::new("redis://127.0.0.1:6379"),
         /// First part of every key.
         prefix: String = "mill".into(),

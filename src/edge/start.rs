@@ -70,10 +70,10 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
         configured => format!("{configured}-{}", made_up_id()),
     };
     let registry = Arc::new(Registry::new());
-    let tail_reader = redis.reader(BLOCK).await?;
+    let tail_readers = Tail::readers(&redis, partitions).await?;
     let inbox_reader = redis.reader(BLOCK).await?;
     let signal_reader = redis.signals(partitions).await?;
-    let tail = Arc::new(Tail::new(partitions, &tail_reader));
+    let tail = Arc::new(Tail::new(partitions, &tail_readers));
     let asks = Arc::new(Asks::new());
     let desk_redis = redis.another().await?;
     let (desks, desk_tasks) = Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, partitions);
@@ -101,7 +101,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let mut workers = JoinSet::new();
     workers.spawn(pulse::run(edge.clone()));
     workers.spawn(tail.clone().run_waker());
-    workers.spawn(tail::run(tail, registry.clone(), redis.clone(), tail_reader));
+    workers.spawn(tail::run(tail, registry.clone(), redis.clone(), tail_readers));
     workers.spawn(signals::run_out(redis, signals_out));
     workers.spawn(signals::run_in(id, signal_reader, registry));
     workers.spawn(asks::run(asks, edge.desks.clone()));

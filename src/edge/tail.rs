@@ -7,6 +7,8 @@
 //! # Design
 //! One reader for all partitions with subscribers: under load one answer of Redis carries many
 //! entries. A partition is covered from its end; a blocked read is ended early when one is added.
+//! In a Redis Cluster a command can't take in streams of several slots: there each partition has a
+//! lane of its own, which connects when it first has a subscriber.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::broadcast::RoomBatch;
@@ -21,7 +24,7 @@ use super::registry::Registry;
 use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::model::{Entry, EntryId, PartitionId, Partitions, Room};
-use crate::stream::{RawEntry, Reader, Redis};
+use crate::stream::{RawEntry, Reader, Redis, Waker};
 use crate::telemetry::names;
 
 /// Entries of one read and partition: beyond about 1,000 the client library parses an answer from
@@ -42,22 +45,37 @@ pub(super) struct Tail {
     partitions: Mutex<Vec<Coverage>>,
     /// Counts changes of coverage, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// One for all partitions, or one each.
+    lanes: Vec<Lane>,
+}
+
+/// How the reader of a lane hears that a partition is to be covered.
+struct Lane {
     entered: Notify,
     /// The same for a reader that has nothing to read yet.
     first: Notify,
-    waker: Redis,
+    waker: Waker,
 }
 
 impl Tail {
-    /// The state of a tail that reads with `reader`.
-    pub(super) fn new(partitions: Partitions, reader: &Reader) -> Self {
+    /// The readers that a tail needs, one for each lane.
+    pub(super) async fn readers(redis: &Redis, partitions: Partitions) -> Result<Vec<Reader>> {
+        let lanes = if redis.is_cluster() { partitions.count() } else { 1 };
+        let mut readers = Vec::new();
+        for _ in 0..lanes {
+            readers.push(redis.reader(BLOCK).await?);
+        }
+        Ok(readers)
+    }
+
+    /// The state of a tail that reads with `readers`.
+    pub(super) fn new(partitions: Partitions, readers: &[Reader]) -> Self {
         let coverage = vec![Coverage::default(); usize::from(partitions.count())];
+        let lane = |reader: &Reader| Lane { entered: Notify::new(), first: Notify::new(), waker: reader.waker() };
         Self {
             partitions: Mutex::new(coverage),
             changes: watch::Sender::new(0),
-            entered: Notify::new(),
-            first: Notify::new(),
-            waker: reader.waker(),
+            lanes: readers.iter().map(lane).collect(),
         }
     }
 
@@ -72,9 +90,10 @@ impl Tail {
     /// Waits until a partition that was entered is covered.
     pub(super) async fn covered(&self, partition: PartitionId) {
         let mut changes = self.changes.subscribe();
+        let lane = &self.lanes[self.lane_of(partition)];
         while self.reached(partition).is_none() {
-            self.entered.notify_one();
-            self.first.notify_one();
+            lane.entered.notify_one();
+            lane.first.notify_one();
             // The state lives as long as the tail, so waiting can't fail.
             let _ = changes.changed().await;
         }
@@ -82,11 +101,18 @@ impl Tail {
 
     /// Ends a blocked read whenever a partition is to be covered, until it is dropped.
     pub(super) async fn run_waker(self: Arc<Self>) {
-        loop {
-            self.entered.notified().await;
-            // If it can't be ended, the read ends by itself within `BLOCK`.
-            let _ = self.waker.unblock().await;
-        }
+        let lanes = self.lanes.iter().map(async |lane| {
+            loop {
+                lane.entered.notified().await;
+                // If it can't be ended, the read ends by itself within `BLOCK`.
+                let _ = lane.waker.unblock().await;
+            }
+        });
+        let _: Vec<()> = futures_util::future::join_all(lanes).await;
+    }
+
+    fn lane_of(&self, partition: PartitionId) -> usize {
+        usize::from(partition.0) % self.lanes.len()
     }
 
     /// Takes a subscription out of the count.
@@ -113,11 +139,14 @@ impl Tail {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Partitions to read, those to be covered first, and ends the coverage of those nobody follows.
-    fn wanted(&self) -> (Vec<(PartitionId, EntryId)>, Vec<PartitionId>) {
+    /// Partitions that a lane reads, those to be covered first, and ends the coverage of those nobody follows.
+    fn wanted(&self, lane: usize) -> (Vec<(PartitionId, EntryId)>, Vec<PartitionId>) {
         let (mut covered, mut new) = (Vec::new(), Vec::new());
         for (number, coverage) in (0..).zip(self.lock().iter_mut()) {
             let partition = PartitionId(number);
+            if self.lane_of(partition) != lane {
+                continue;
+            }
             match coverage.reached {
                 _ if coverage.subscribers == 0 => coverage.reached = None,
                 Some(reached) => covered.push((partition, reached)),
@@ -127,17 +156,28 @@ impl Tail {
         (covered, new)
     }
 
+    fn covered_count(&self) -> usize {
+        self.lock().iter().filter(|coverage| coverage.reached.is_some()).count()
+    }
+
     fn set_reached(&self, partition: PartitionId, id: EntryId) {
         self.lock()[usize::from(partition.0)].reached = Some(id);
     }
 }
 
 /// Hands out what is read, until it is dropped.
-pub(super) async fn run(tail: Arc<Tail>, registry: Arc<Registry>, redis: Redis, mut reader: Reader) {
+pub(super) async fn run(tail: Arc<Tail>, registry: Arc<Registry>, redis: Redis, readers: Vec<Reader>) {
+    let mut lanes = JoinSet::new();
+    for (lane, reader) in readers.into_iter().enumerate() {
+        lanes.spawn(run_lane(tail.clone(), lane, Dispatch::new(registry.clone()), redis.clone(), reader));
+    }
+    while lanes.join_next().await.is_some() {}
+}
+
+async fn run_lane(tail: Arc<Tail>, lane: usize, dispatch: Dispatch, redis: Redis, mut reader: Reader) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    let mut dispatch = Dispatch::new(registry);
     loop {
-        match read_once(&tail, &redis, &mut reader, &mut dispatch).await {
+        match read_once(&tail, lane, &redis, &mut reader, &dispatch).await {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 // One line for an outage, not one for each attempt.
@@ -150,17 +190,17 @@ pub(super) async fn run(tail: Arc<Tail>, registry: Arc<Registry>, redis: Redis, 
     }
 }
 
-async fn read_once(tail: &Tail, redis: &Redis, reader: &mut Reader, dispatch: &mut Dispatch) -> Result<()> {
-    let (mut covered, new) = tail.wanted();
+async fn read_once(tail: &Tail, lane: usize, redis: &Redis, reader: &mut Reader, dispatch: &Dispatch) -> Result<()> {
+    let (mut covered, new) = tail.wanted(lane);
     for partition in new {
         let end = redis.newest_id(&redis.keys().log(partition)).await?.unwrap_or_default();
         tail.set_reached(partition, end);
         covered.push((partition, end));
     }
     tail.changes.send_modify(|changes| *changes += 1);
-    dispatch.partitions.set(covered.len() as f64);
+    dispatch.partitions.set(tail.covered_count() as f64);
     if covered.is_empty() {
-        let _ = tokio::time::timeout(BLOCK, tail.first.notified()).await;
+        let _ = tokio::time::timeout(BLOCK, tail.lanes[lane].first.notified()).await;
         return Ok(());
     }
     let keys: Vec<(String, EntryId)> = covered.iter().map(|(p, after)| (redis.keys().log(*p), *after)).collect();

@@ -1,9 +1,11 @@
-//! One blocking reader for all partitions that a worker owns in a group.
+//! Blocking readers for the partitions that a worker owns in a group: one for all, in a cluster one each.
 //!
 //! # Design
 //! One `XREADGROUP` over all owned streams costs one connection per group and process, and wakes as
 //! soon as any of them has something. A partition whose handler is behind is left out of the next read;
-//! while one is left out, reads block only briefly, so that it comes back soon.
+//! while one is left out, reads block only briefly, so that it comes back soon. In a Redis Cluster a
+//! command can't take in streams of several slots: there each partition has a reader, which connects
+//! when the partition is first owned and goes when it is owned no more.
 //!
 //! **Invariant:** after [`Board::leave`] no read that is under way contains the partition: what the
 //! next owner reads was not taken by us.
@@ -13,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{Histogram, counter, histogram};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -22,7 +25,7 @@ use super::gaps::{Part, skipped};
 use crate::backoff::Backoff;
 use crate::config::GroupSettings;
 use crate::error::Kind;
-use crate::model::{EntryId, PartitionId};
+use crate::model::{EntryId, PartitionId, Partitions};
 use crate::stream::{RawEntry, Reader, Redis};
 use crate::telemetry::names;
 
@@ -60,7 +63,7 @@ pub(super) struct Load {
 #[derive(Debug)]
 pub(super) struct Board {
     slots: Mutex<Vec<Slot>>,
-    changed: Notify,
+    changed: watch::Sender<u64>,
     rounds: watch::Sender<u64>,
 }
 
@@ -95,7 +98,7 @@ struct Brought {
 
 impl Board {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { slots: Mutex::default(), changed: Notify::new(), rounds: watch::Sender::new(0) })
+        Arc::new(Self { slots: Mutex::default(), changed: watch::Sender::new(0), rounds: watch::Sender::new(0) })
     }
 
     /// A partition joins; it is not read before it [wants](Board::want) to be.
@@ -113,25 +116,22 @@ impl Board {
         for slot in self.lock().iter_mut().filter(|slot| slot.lease.partition == p) {
             (slot.wanted, slot.read_to) = (true, read_to);
         }
-        self.changed.notify_one();
+        self.changed.send_modify(|changes| *changes += 1);
     }
 
     /// A partition is read no more. Returns when no read that contains it is under way.
     pub(super) async fn leave(&self, p: PartitionId) {
         let mut rounds = self.rounds.subscribe();
-        let reading = {
-            let mut slots = self.lock();
-            let mut reading = false;
-            for slot in slots.iter_mut().filter(|slot| slot.lease.partition == p) {
-                slot.wanted = false;
-                reading |= slot.reading;
-            }
-            rounds.mark_unchanged();
-            reading
-        };
-        if reading {
+        for slot in self.lock().iter_mut().filter(|slot| slot.lease.partition == p) {
+            slot.wanted = false;
+        }
+        while self.is_reading(p) {
             let _ = rounds.changed().await;
         }
+    }
+
+    fn is_reading(&self, p: PartitionId) -> bool {
+        self.lock().iter().any(|slot| slot.lease.partition == p && slot.reading)
     }
 
     /// A partition is gone. May be called without [`Board::leave`] if the lease is lost anyway.
@@ -144,9 +144,15 @@ impl Board {
         self.lock().iter().map(|slot| (slot.lease.partition, slot.key.clone())).collect()
     }
 
-    fn begin(&self, settings: &GroupSettings) -> Round {
+    /// Whether a partition, or any, is on the board.
+    fn has(&self, only: Option<PartitionId>) -> bool {
+        self.lock().iter().any(|slot| only.is_none_or(|p| p == slot.lease.partition))
+    }
+
+    fn begin(&self, only: Option<PartitionId>, settings: &GroupSettings) -> Round {
         let mut round = Round { partitions: Vec::new(), keys: Vec::new(), read_to: Vec::new(), left_out: 0 };
-        for slot in self.lock().iter_mut().filter(|slot| slot.wanted) {
+        let is_meant = |slot: &Slot| slot.wanted && only.is_none_or(|p| p == slot.lease.partition);
+        for slot in self.lock().iter_mut().filter(|slot| is_meant(slot)) {
             let has_room = slot.load.queued.load(Ordering::Relaxed) < settings.read_entries
                 && slot.load.unsettled.load(Ordering::Relaxed) < settings.unsettled_entries;
             // Our own clock decides: whoever was stopped for a while must not read as if nothing was.
@@ -186,7 +192,8 @@ impl Board {
                     }
                 }
             }
-            slots.iter_mut().for_each(|slot| slot.reading = false);
+            let of_round = slots.iter_mut().filter(|slot| round.partitions.contains(&slot.lease.partition));
+            of_round.for_each(|slot| slot.reading = false);
         }
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
@@ -196,51 +203,92 @@ impl Board {
     }
 }
 
-/// Reads for ever what the partitions on `board` want. Dropping it may leave entries pending under our
+/// Who reads for whom.
+#[derive(Clone)]
+pub(super) struct Reading {
+    pub redis: Redis,
+    pub group: String,
+    pub worker: String,
+    pub board: Arc<Board>,
+    pub settings: GroupSettings,
+}
+
+/// Reads for ever what the partitions on the board want. Dropping it may leave entries pending under our
 /// name: only when the worker ends.
-pub(super) async fn read_all(redis: Redis, group: String, worker: String, board: Arc<Board>, settings: GroupSettings) {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    let mut brief = BLOCK_BRIEF.0;
-    let mut quiet_at = Instant::now();
-    let mut size = Size::new(&settings, &group);
-    let mut reader = connect(&redis, &mut backoff).await;
-    loop {
-        let round = board.begin(&settings);
-        if round.keys.is_empty() {
-            let wait = if round.left_out > 0 { BLOCK_BRIEF.0 } else { BLOCK };
-            let _ = tokio::time::timeout(wait, board.changed.notified()).await;
-            continue;
-        }
-        brief = if round.left_out > 0 { (brief * 2).min(BLOCK_BRIEF.1) } else { BLOCK_BRIEF.0 };
-        let block = if round.left_out > 0 { brief } else { BLOCK };
-        let read = reader.read_group(&group, &worker, &round.keys, size.count(round.keys.len()), block).await;
-        let read = match read {
-            Ok(streams) => {
-                let quiet_too = quiet_at.elapsed() >= QUIET_INTERVAL;
-                if quiet_too {
-                    quiet_at = Instant::now();
-                }
-                look_for_gaps(&redis, &group, &round, streams, quiet_too).await
+pub(super) async fn read_all(reading: Reading, partitions: Partitions) {
+    if !reading.redis.is_cluster() {
+        return reading.read(None).await;
+    }
+    let mut readers = JoinSet::new();
+    for p in partitions.all() {
+        let reading = reading.clone();
+        readers.spawn(async move { reading.read(Some(p)).await });
+    }
+    while readers.join_next().await.is_some() {}
+}
+
+impl Reading {
+    async fn read(&self, only: Option<PartitionId>) {
+        loop {
+            let mut changed = self.board.changed.subscribe();
+            if only.is_none() || self.board.has(only) {
+                self.read_while_owned(only).await;
             }
-            Err(error) => Err(error),
-        };
-        let failure = read.as_ref().err().map(|error| (error.kind(), error.to_string()));
-        if let Ok(brought) = &read {
-            size.learn(&brought.streams);
+            let _ = tokio::time::timeout(BLOCK, changed.changed()).await;
         }
-        board.finish(&round, read);
-        let Some((kind, error)) = failure else {
-            backoff.reset();
-            continue;
-        };
-        counter!(names::GROUP_READ_ERRORS, "group" => group.clone(), "kind" => format!("{kind:?}")).increment(1);
-        // A missing group is mended by the partition; everything else mends itself or is told once.
-        if backoff.attempts() == 0 {
-            warn!(group, %error, "failed to read; trying again until it works");
-        } else {
-            debug!(group, %error, attempts = backoff.attempts(), "failed to read again");
+    }
+
+    /// Reads until the one partition that it reads is owned no more.
+    async fn read_while_owned(&self, only: Option<PartitionId>) {
+        let (group, settings) = (&self.group, &self.settings);
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut brief = BLOCK_BRIEF.0;
+        let mut quiet_at = Instant::now();
+        let mut size = Size::new(settings, group);
+        let mut reader = connect(&self.redis, &mut backoff).await;
+        loop {
+            let mut changed = self.board.changed.subscribe();
+            let round = self.board.begin(only, settings);
+            if round.keys.is_empty() {
+                if only.is_some() && !self.board.has(only) {
+                    return;
+                }
+                let wait = if round.left_out > 0 { BLOCK_BRIEF.0 } else { BLOCK };
+                let _ = tokio::time::timeout(wait, changed.changed()).await;
+                continue;
+            }
+            brief = if round.left_out > 0 { (brief * 2).min(BLOCK_BRIEF.1) } else { BLOCK_BRIEF.0 };
+            let block = if round.left_out > 0 { brief } else { BLOCK };
+            let count = size.count(round.keys.len());
+            let read = reader.read_group(group, &self.worker, &round.keys, count, block).await;
+            let read = match read {
+                Ok(streams) => {
+                    let quiet_too = quiet_at.elapsed() >= QUIET_INTERVAL;
+                    if quiet_too {
+                        quiet_at = Instant::now();
+                    }
+                    look_for_gaps(&self.redis, group, &round, streams, quiet_too).await
+                }
+                Err(error) => Err(error),
+            };
+            let failure = read.as_ref().err().map(|error| (error.kind(), error.to_string()));
+            if let Ok(brought) = &read {
+                size.learn(&brought.streams);
+            }
+            self.board.finish(&round, read);
+            let Some((kind, error)) = failure else {
+                backoff.reset();
+                continue;
+            };
+            counter!(names::GROUP_READ_ERRORS, "group" => group.clone(), "kind" => format!("{kind:?}")).increment(1);
+            // A missing group is mended by the partition; everything else mends itself or is told once.
+            if backoff.attempts() == 0 {
+                warn!(group, %error, "failed to read; trying again until it works");
+            } else {
+                debug!(group, %error, attempts = backoff.attempts(), "failed to read again");
+            }
+            tokio::time::sleep(backoff.next()).await;
         }
-        tokio::time::sleep(backoff.next()).await;
     }
 }
 

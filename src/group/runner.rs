@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::handler::Validity;
 use super::partition::{Ended, Waiting, own, poll};
-use super::reading::{Board, read_all};
+use super::reading::{Board, Reading, read_all};
 use super::round::{Answer, Question, ask};
 use super::share::share;
 use super::worker::{Meters, Worker};
@@ -123,11 +123,14 @@ impl Runner {
             settings: self.settings,
             board: Board::new(),
         });
-        let reading = {
-            let (redis, group, id) = (worker.redis.clone(), worker.group.clone(), worker.id.clone());
-            read_all(redis, group, id, worker.board.clone(), worker.settings.clone())
+        let reading = Reading {
+            redis: worker.redis.clone(),
+            group: worker.group.clone(),
+            worker: worker.id.clone(),
+            board: worker.board.clone(),
+            settings: worker.settings.clone(),
         };
-        let _reader = AbortOnDropHandle::new(tokio::spawn(reading));
+        let _reader = AbortOnDropHandle::new(tokio::spawn(read_all(reading, self.partitions)));
         let _watcher = AbortOnDropHandle::new(tokio::spawn(super::stats::watch(worker.clone())));
         info!(group = worker.group, worker = worker.id, "worker began");
         let owner = Owner {

@@ -181,12 +181,15 @@ impl Partition {
     }
 
     async fn call(&self, messages: &[&Publish]) -> Result<Vec<Published>> {
-        let (_epoch, published) = self.redis.publish(self.id, messages, self.memory_ms).await?;
-        if let Durability::Replicated(replicas) = self.durability {
-            let reached = self.redis.wait_for_replicas(replicas, self.retry).await?;
-            if reached < replicas {
-                return Err(Error::new(Kind::RedisRefused, format!("reach {replicas} replicas: {reached} answered")));
-            }
+        let Durability::Replicated(wanted) = self.durability else {
+            return Ok(self.redis.publish(self.id, messages, self.memory_ms).await?.1);
+        };
+        // One call, so that no other server than the one that wrote answers for its replicas. If they are
+        // too few, all is said again: after a failover the new master may not have it.
+        let wait = (wanted, self.retry);
+        let (reached, published) = self.redis.publish_replicated(self.id, messages, self.memory_ms, wait).await?;
+        if reached < wanted {
+            return Err(Error::new(Kind::RedisRefused, format!("reach {wanted} replicas: {reached} answered")));
         }
         Ok(published)
     }

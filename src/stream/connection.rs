@@ -1,33 +1,29 @@
-//! Connections, and what Redis' errors mean.
-//!
-//! # Design
-//! fred's defaults would hang for ever after a broken connection (no policy) or send commands in
-//! flight a second time (three attempts), so both are set here: reconnect for ever, one attempt,
-//! a time-out on every command. `fail_fast` is no bound; the time-out is.
+//! The door itself: connections that are shared, and those that block.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fred::prelude::{
-    Builder, Client, ClientLike, Config, ConnectionConfig, EventInterface, PerformanceConfig, ReconnectPolicy,
-    TcpConfig,
-};
+use fred::prelude::Client;
 use fred::types::Value;
-use fred::types::config::UnresponsiveConfig;
-use fred::types::{ClusterHash, CustomCommand};
-use tracing::debug;
+use fred::types::config::Server;
+use futures_util::future::BoxFuture;
 
+use super::call::{Answer, Call};
+use super::cluster::Cluster;
+use super::failure::{Elsewhere, elsewhere, failed, is_doubtful};
+use super::link::{Link, builder, cluster_nodes};
+use super::topology::Topology;
 use super::{Keys, Reply};
 use crate::config::RedisSettings;
 use crate::error::{Error, Kind, Result};
-use crate::telemetry::names;
 
 /// Extra time that a blocking read gets beyond its own BLOCK before it counts as lost.
 const BLOCK_SLACK: Duration = Duration::from_secs(1);
-/// First and longest wait between attempts to connect, in milliseconds.
-const RECONNECT_MS: (u32, u32) = (50, 1_000);
+/// Wait before a stream is looked for anew that is moving to another node.
+const MOVING: Duration = Duration::from_millis(20);
 
-/// A shared, pipelining connection to Redis. Cheap to clone.
+/// A shared, pipelining connection to Redis, or to each node of a Redis Cluster. Cheap to clone.
 ///
 /// Nothing that blocks goes over it: see [`Redis::reader`].
 #[derive(Clone)]
@@ -36,17 +32,33 @@ pub struct Redis {
 }
 
 struct Inner {
-    client: Client,
+    way: Way,
     settings: RedisSettings,
     keys: Keys,
-    _task: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+enum Way {
+    One(Link),
+    Cluster(Cluster),
 }
 
 /// A connection of its own for one blocking reader.
 ///
-/// It takes `&mut self` to read, so that nothing can queue behind a blocked command.
+/// It takes `&mut self` to read, so that nothing can queue behind a blocked command. In a cluster it
+/// goes to the node that has the stream, and to another when the stream moves: a reader reads one
+/// partition there ([`Redis::is_cluster`]).
 pub struct Reader {
     redis: Redis,
+    timeout: Duration,
+    link: Option<Arc<Link>>,
+    node: Option<Server>,
+    waker: Waker,
+}
+
+/// Ends a blocked read early, from elsewhere.
+#[derive(Clone)]
+pub struct Waker {
+    client: Arc<Mutex<Option<Client>>>,
 }
 
 impl Redis {
@@ -56,7 +68,11 @@ impl Redis {
     /// [`Kind::Config`] if the URL can't be read; [`Kind::RedisUnavailable`] if nothing answers
     /// within `redis.connect_timeout`.
     pub async fn connect(settings: &RedisSettings) -> Result<Self> {
-        Self::open(settings, *settings.command_timeout).await
+        let way = match cluster_nodes(settings)? {
+            Some(nodes) => Way::Cluster(Cluster::new(Box::pin(Topology::find(settings, nodes)).await?, settings)),
+            None => Way::One(Box::pin(Link::open(settings, *settings.command_timeout)).await?),
+        };
+        Ok(Self::over(way, settings))
     }
 
     /// Another connection of the same kind, so that two kinds of work don't queue behind each other.
@@ -64,7 +80,17 @@ impl Redis {
     /// # Errors
     /// As [`Redis::connect`].
     pub async fn another(&self) -> Result<Self> {
-        Self::connect(&self.inner.settings).await
+        let settings = &self.inner.settings;
+        let way = match &self.inner.way {
+            Way::Cluster(cluster) => Way::Cluster(Cluster::new(cluster.topology().clone(), settings)),
+            Way::One(_) => Way::One(Box::pin(Link::open(settings, *settings.command_timeout)).await?),
+        };
+        Ok(Self::over(way, settings))
+    }
+
+    fn over(way: Way, settings: &RedisSettings) -> Self {
+        let keys = Keys::new(&settings.prefix);
+        Self { inner: Arc::new(Inner { way, settings: settings.clone(), keys }) }
     }
 
     /// A connection of its own for one blocking reader whose reads block for `block` at most.
@@ -72,8 +98,20 @@ impl Redis {
     /// # Errors
     /// As [`Redis::connect`].
     pub async fn reader(&self, block: Duration) -> Result<Reader> {
-        let redis = Self::open(&self.inner.settings, block + BLOCK_SLACK).await?;
-        Ok(Reader { redis })
+        let timeout = block + BLOCK_SLACK;
+        let link = match &self.inner.way {
+            Way::One(_) => Some(Arc::new(Box::pin(Link::open(&self.inner.settings, timeout)).await?)),
+            Way::Cluster(_) => None,
+        };
+        let client = link.as_ref().map(|link| link.client().clone());
+        let waker = Waker { client: Arc::new(Mutex::new(client)) };
+        Ok(Reader { redis: self.clone(), timeout, link, node: None, waker })
+    }
+
+    /// Whether this is a Redis Cluster, where one read takes in one partition: streams of different
+    /// slots can't be read together, even on one node.
+    pub fn is_cluster(&self) -> bool {
+        self.topology().is_some()
     }
 
     /// The names of the keys.
@@ -81,7 +119,7 @@ impl Redis {
         &self.inner.keys
     }
 
-    /// A round trip.
+    /// A round trip; in a cluster to one of its nodes.
     ///
     /// # Errors
     /// [`Kind::RedisUnavailable`] without an answer.
@@ -89,11 +127,7 @@ impl Redis {
         self.command("PING", Vec::<&str>::new()).await.map(|_| ())
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.inner.client
-    }
-
-    /// Any command whose first argument is its key.
+    /// Any command whose first argument is its key, or that has none.
     ///
     /// # Errors
     /// As Redis answers; see [`Kind`].
@@ -102,127 +136,126 @@ impl Redis {
         A: TryInto<Value> + Send,
         A::Error: Into<fred::error::Error> + Send,
     {
-        use fred::interfaces::ClientLike as _;
-        let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
-        // Boxed: fred's future is 20 KB, which every future above it would carry.
-        let value: Value = Box::pin(self.client().custom(command, args)).await.map_err(|e| failed(name, e))?;
-        Ok(Reply::from_fred(value))
+        let answer = self.send(Call::new(name, args)?).await.map_err(|e| failed(name, e))?;
+        Ok(Reply::from_fred(answer.value))
     }
 
-    /// A client for channels, not yet connected.
+    /// Sends a call where it belongs. Boxed: every future above would carry it.
+    pub(super) fn send(&self, call: Call) -> BoxFuture<'_, Result<Answer, fred::error::Error>> {
+        match &self.inner.way {
+            Way::One(link) => Box::pin(link.send(call, false)),
+            Way::Cluster(cluster) => Box::pin(cluster.send(call)),
+        }
+    }
+
+    /// The answer of each server to a call without a key, by the server's name: masters and replicas.
+    pub(super) async fn send_to_all(&self, call: &Call) -> Result<HashMap<String, Result<Value>>> {
+        let mut answers = HashMap::new();
+        let Some(topology) = self.topology() else {
+            let answer = self.send(call.clone()).await.map(|answer| answer.value);
+            answers.insert(String::new(), answer.map_err(|e| failed(call.name, e)));
+            return Ok(answers);
+        };
+        for node in topology.nodes() {
+            let answer = match Link::probe(&self.inner.settings, &node).await {
+                Ok(link) => Box::pin(link.send(call.clone(), false))
+                    .await
+                    .map(|answer| answer.value)
+                    .map_err(|e| failed(call.name, e)),
+                Err(error) => Err(error),
+            };
+            answers.insert(node.to_string(), answer);
+        }
+        Ok(answers)
+    }
+
+    /// A client for channels, not yet connected: to any node of a cluster, each time to another.
     pub(super) fn subscriber(&self) -> Result<fred::clients::SubscriberClient> {
         let prepare = |e| Error::new(Kind::Config, "prepare the connection to Redis").caused_by(e);
         let settings = &self.inner.settings;
-        builder(settings, *settings.command_timeout)?.build_subscriber_client().map_err(prepare)
+        let node = self.topology().map(|topology| topology.any_node());
+        builder(settings, node.as_ref(), *settings.command_timeout)?.build_subscriber_client().map_err(prepare)
     }
 
-    async fn open(settings: &RedisSettings, command_timeout: Duration) -> Result<Self> {
-        let prepare = |e| Error::new(Kind::Config, "prepare the connection to Redis").caused_by(e);
-        let client = builder(settings, command_timeout)?.build().map_err(prepare)?;
-        let keys = Keys::new(&settings.prefix);
-        let errors = client.on_error(|(error, _server)| async move {
-            debug!(%error, "lost a connection to Redis");
-            Ok(())
-        });
-        let connecting = client.connect();
-        let task = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-            let _ = connecting.await;
-            errors.abort();
-        }));
-        match tokio::time::timeout(*settings.connect_timeout, client.wait_for_connect()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failed("connect to Redis", error)),
-            Err(_) => return Err(Error::new(Kind::RedisUnavailable, "connect to Redis: no answer in time")),
+    fn topology(&self) -> Option<&Arc<Topology>> {
+        match &self.inner.way {
+            Way::Cluster(cluster) => Some(cluster.topology()),
+            Way::One(_) => None,
         }
-        let inner = Inner { client, settings: settings.clone(), keys, _task: task };
-        Ok(Self { inner: Arc::new(inner) })
     }
 }
 
 impl Reader {
-    /// The connection, for one command at a time.
-    pub(super) fn client(&mut self) -> &Client {
-        self.redis.client()
+    /// What ends a blocked read early.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
-    /// A handle that ends a blocked read early, from elsewhere.
-    pub fn waker(&self) -> Redis {
-        self.redis.clone()
+    /// Reads streams of one partition (without a cluster: of several) with `read`, which blocks; or with
+    /// `instead`, which doesn't, where the stream is just moving.
+    pub(super) async fn read_streams(
+        &mut self,
+        instead: Call,
+        read: impl AsyncFnOnce(Client) -> Result<Value, fred::error::Error>,
+    ) -> Result<Value, fred::error::Error> {
+        let redis = self.redis.clone();
+        let Some(topology) = redis.topology() else {
+            return match &self.link {
+                Some(link) => Box::pin(read(link.client().clone())).await,
+                None => Err(fred::error::Error::new(fred::error::ErrorKind::Config, "a reader without a connection")),
+            };
+        };
+        let node = topology.node(instead.slot());
+        let client = self.client_at(&node)?;
+        let error = match Box::pin(read(client)).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match elsewhere(&error, &node) {
+            Some(Elsewhere::Moved(slot, to)) => {
+                topology.moved(slot, &to);
+                tokio::time::sleep(MOVING).await;
+                Ok(Value::Null)
+            }
+            Some(Elsewhere::Ask(_) | Elsewhere::Later) => {
+                let answer = self.redis.send(instead).await?;
+                if answer.value.is_null() {
+                    tokio::time::sleep(MOVING).await;
+                }
+                Ok(answer.value)
+            }
+            None => {
+                if is_doubtful(&error) {
+                    topology.doubt();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn client_at(&mut self, node: &Server) -> Result<Client, fred::error::Error> {
+        if let Some(link) = self.link.as_ref().filter(|_| self.node.as_ref() == Some(node)) {
+            return Ok(link.client().clone());
+        }
+        let link = Link::begin(&self.redis.inner.settings, Some(node), self.timeout)
+            .map_err(|error| fred::error::Error::new(fred::error::ErrorKind::Config, error.to_string()))?;
+        let client = link.client().clone();
+        *self.waker.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        (self.link, self.node) = (Some(Arc::new(link)), Some(node.clone()));
+        Ok(client)
     }
 }
 
-impl Redis {
-    /// Ends the read that the [`Reader`] of this [`Reader::waker`] is blocked in, as if its time were up.
+impl Waker {
+    /// Ends the read that the [`Reader`] is blocked in, as if its time were up.
     ///
     /// # Errors
     /// As Redis answers.
     pub async fn unblock(&self) -> Result<()> {
         use fred::interfaces::ClientInterface as _;
         use fred::types::ClientUnblockFlag;
-        self.client().unblock_self(Some(ClientUnblockFlag::Timeout)).await.map_err(|e| failed("unblock a reader", e))
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(client) = client else { return Ok(()) };
+        client.unblock_self(Some(ClientUnblockFlag::Timeout)).await.map_err(|e| failed("unblock a reader", e))
     }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let client = self.client.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // Saying goodbye waits for the socket; nobody waits for that, and the runtime ends it if it must.
-            runtime.spawn(async move { client.quit().await });
-        }
-    }
-}
-
-fn builder(settings: &RedisSettings, command_timeout: Duration) -> Result<Builder> {
-    let config = Config::from_url(settings.url.expose())
-        .map_err(|e| Error::new(Kind::Config, "read redis.url (redis://host:port expected)").caused_by(e))?;
-    let config = Config { fail_fast: false, ..config };
-    let connection = ConnectionConfig {
-        connection_timeout: *settings.connect_timeout,
-        internal_command_timeout: *settings.connect_timeout,
-        max_command_attempts: 1,
-        auto_client_setname: false,
-        reconnect_on_auth_error: true,
-        unresponsive: UnresponsiveConfig {
-            max_timeout: Some(command_timeout * 3),
-            interval: Duration::from_millis(500),
-        },
-        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-        ..ConnectionConfig::default()
-    };
-    let performance = PerformanceConfig { default_command_timeout: command_timeout, ..PerformanceConfig::default() };
-    let mut builder = Builder::from_config(config);
-    builder
-        .set_connection_config(connection)
-        .set_performance_config(performance)
-        .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MS.0, RECONNECT_MS.1, 2));
-    Ok(builder)
-}
-
-/// What an error of Redis or of the connection means. The only place that reads Redis' words.
-/// Source: the error table of `redis.io/docs` per command, and Redis' `shared` error strings.
-pub(super) fn failed(doing: &str, error: fred::error::Error) -> Error {
-    use fred::error::ErrorKind;
-    let details = error.details();
-    let kind = match details.split([' ', ':']).next().unwrap_or_default() {
-        "NOGROUP" => Kind::NoGroup,
-        "NOTINIT" => Kind::NotInitialised,
-        "OOM" | "READONLY" | "LOADING" | "MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN"
-        | "MASTERDOWN" | "MOVED" | "ASK" | "NOSCRIPT" | "UNBLOCKED" => Kind::RedisRefused,
-        "WRONGTYPE" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "ERR" | "BUSYGROUP" => Kind::RedisRejected,
-        _ => match error.kind() {
-            ErrorKind::IO
-            | ErrorKind::Timeout
-            | ErrorKind::Canceled
-            | ErrorKind::Backpressure
-            | ErrorKind::Cluster
-            | ErrorKind::Routing
-            | ErrorKind::Protocol
-            | ErrorKind::Unknown => Kind::RedisUnavailable,
-            ErrorKind::Url | ErrorKind::Config | ErrorKind::Tls => Kind::Config,
-            _ => Kind::RedisRejected,
-        },
-    };
-    metrics::counter!(names::REDIS_ERRORS, "kind" => format!("{kind:?}")).increment(1);
-    Error::new(kind, doing.to_owned()).caused_by(error)
 }

@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-use fred::interfaces::KeysInterface as _;
-use fred::types::{Expiration, SetOptions, Value};
-
-use super::connection::failed;
 use super::{Arg, Redis, Reply, Script};
 use crate::error::{Error, Result};
 use crate::model::{Cursor, DeviceId, Room, UserId};
@@ -121,13 +117,9 @@ impl Redis {
         holder: &str,
         ttl: Duration,
     ) -> Result<Option<String>> {
-        let expire = Some(Expiration::EX(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
-        let before: Value = self
-            .client()
-            .set(self.keys().device(user, device), holder, expire, None::<SetOptions>, true)
-            .await
-            .map_err(|e| failed("note who holds a device", e))?;
-        Ok(Reply::from_fred(before).optional_text()?.map(str::to_owned))
+        let key = self.keys().device(user, device);
+        let args = vec![key, holder.to_owned(), "EX".into(), ttl.as_secs().to_string(), "GET".into()];
+        Ok(self.command("SET", args).await?.optional_text()?.map(str::to_owned))
     }
 
     /// Who has the connection of a device.

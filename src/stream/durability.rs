@@ -1,5 +1,6 @@
 //! Whether Redis keeps what `redis.durability` promises.
 
+use super::call::Call;
 use super::{Redis, Reply};
 use crate::config::Durability;
 use crate::error::{Error, Kind, Result};
@@ -34,21 +35,26 @@ impl Redis {
             Durability::Fsync => WRITES,
             Durability::Replicated(_) => KEEPS,
         };
-        let mut mend = Vec::new();
+        let (mut mend, mut unknown) = (Vec::new(), None);
         for (name, needed) in demands {
-            match self.setting(name).await {
-                Ok(value) if value == *needed => (),
-                Ok(_) => mend.push(format!("CONFIG SET {name} {needed}")),
-                Err(error) if error.kind() == Kind::RedisRejected => return Ok(Verified::Unknown(error.to_string())),
-                Err(error) => return Err(error),
+            for (node, answer) in self.send_to_all(&Call::new("CONFIG", vec!["GET", name])?).await? {
+                match answer.and_then(setting) {
+                    Ok(value) if value == *needed => (),
+                    Ok(_) => mend.push(format!("{}CONFIG SET {name} {needed}", at(&node))),
+                    Err(error) if node.is_empty() && error.kind() != Kind::RedisRejected => return Err(error),
+                    // A replica that is away now may be a master tomorrow.
+                    Err(error) => unknown = Some(format!("{}{error}", at(&node))),
+                }
             }
         }
         if !mend.is_empty() {
+            mend.sort();
             return Ok(Verified::No(mend));
         }
-        match wanted {
-            Durability::Replicated(wanted) => self.verify_replicas(wanted).await,
-            Durability::Fsync | Durability::Memory => Ok(Verified::Yes),
+        match (wanted, unknown) {
+            (_, Some(why)) => Ok(Verified::Unknown(why)),
+            (Durability::Replicated(wanted), None) => self.verify_replicas(wanted).await,
+            (Durability::Fsync | Durability::Memory, None) => Ok(Verified::Yes),
         }
     }
 
@@ -63,17 +69,39 @@ impl Redis {
     }
 
     async fn verify_replicas(&self, wanted: u32) -> Result<Verified> {
-        let info = self.command("INFO", vec!["replication"]).await?;
-        let connected =
-            info.text()?.lines().find_map(|line| line.strip_prefix("connected_slaves:")?.trim().parse().ok());
-        match connected {
-            // Replicas come and go; sends wait for them one by one.
-            Some(connected) if wanted > connected => {
-                Ok(Verified::Unknown(format!("{wanted} replicas are wanted, {connected} are connected")))
+        for (node, answer) in self.send_to_all(&Call::new("INFO", vec!["replication"])?).await? {
+            let info = Reply::from_fred(answer?);
+            let info = info.text()?;
+            // Of a cluster, masters and replicas answer.
+            if !node.is_empty() && info.lines().any(|line| line.trim() == "role:slave") {
+                continue;
             }
-            Some(_) => Ok(Verified::Yes),
-            None => Ok(Verified::Unknown("Redis doesn't say how many replicas it has".to_owned())),
+            let connected = info.lines().find_map(|line| line.strip_prefix("connected_slaves:")?.trim().parse().ok());
+            match connected {
+                // Replicas come and go; sends wait for them one by one.
+                Some(connected) if wanted > connected => {
+                    let what = format!("{}{wanted} replicas are wanted, {connected} are connected", at(&node));
+                    return Ok(Verified::Unknown(what));
+                }
+                Some(_) => {}
+                None => return Ok(Verified::Unknown("Redis doesn't say how many replicas it has".to_owned())),
+            }
         }
+        Ok(Verified::Yes)
+    }
+}
+
+/// The value of a setting of Redis; empty if it doesn't know it.
+fn setting(value: fred::types::Value) -> Result<String> {
+    let found = Reply::from_fred(value).list()?.into_iter().nth(1).unwrap_or(Reply::Nil);
+    Ok(found.optional_text()?.unwrap_or_default().to_owned())
+}
+
+/// Which node of a cluster is meant; without one, nothing.
+fn at(node: &str) -> String {
+    match node.rsplit_once(':') {
+        Some((host, port)) => format!("-h {host} -p {port} "),
+        None => String::new(),
     }
 }
 

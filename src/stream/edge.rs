@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use fred::interfaces::{KeysInterface as _, StreamsInterface as _};
-use fred::types::{Expiration, SetOptions, Value};
-
-use super::connection::failed;
-use super::{RawEntry, Redis, Reply};
+use super::{Arg, RawEntry, Redis};
 use crate::error::{Error, Kind, Result};
 use crate::model::{EdgeNote, EntryId, PartitionId, Requests};
 
 /// Requests that wait in a replay stream at most; older ones have been asked again by then.
-const REQUESTS_MAX: i64 = 100_000;
+const REQUESTS_MAX: u64 = 100_000;
 
 impl Redis {
     /// The edges that give signs of life.
@@ -37,14 +33,11 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn renew_edge(&self, edge: &str, ttl: Duration) -> Result<bool> {
-        let expire = Some(Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
-        let before: Value = self
-            .client()
-            .set(self.keys().edge_alive(edge), "1", expire, None::<SetOptions>, true)
-            .await
-            .map_err(|e| failed("renew the edge's sign of life", e))?;
+        let args =
+            vec![self.keys().edge_alive(edge), "1".into(), "PX".into(), ttl.as_millis().to_string(), "GET".into()];
+        let before = self.command("SET", args).await?;
         let _known = self.command("SADD", vec![self.keys().edges(), edge.to_owned()]).await?;
-        Ok(!Reply::from_fred(before).is_nil())
+        Ok(!before.is_nil())
     }
 
     /// Whether an edge gives signs of life.
@@ -70,13 +63,9 @@ impl Redis {
     /// As Redis answers. Asking twice is harmless.
     pub async fn ask_replay(&self, partition: PartitionId, requests: &Requests) -> Result<()> {
         let encoded = rmp_serde::to_vec(requests).map_err(|e| Error::internal("encode requests").caused_by(e))?;
-        let key = self.keys().replay(partition);
-        let _id: String = self
-            .client()
-            .xadd(key, false, ("MAXLEN", "~", REQUESTS_MAX), "*", vec![("q", Value::Bytes(encoded.into()))])
-            .await
-            .map_err(|e| failed("ask the replay workers", e))?;
-        Ok(())
+        let mut args = vec![Arg::from(self.keys().replay(partition)), "MAXLEN".into(), "~".into(), REQUESTS_MAX.into()];
+        args.extend([Arg::from("*"), "q".into(), encoded.into()]);
+        self.command("XADD", args).await.map(|_| ())
     }
 
     /// Deletes what an edge has taken out of its inbox, and keeps the rest alive for `ttl`.

@@ -9,10 +9,12 @@
 use std::time::Duration;
 
 use fred::interfaces::StreamsInterface as _;
+use fred::prelude::Client;
+use fred::types::Key;
 use fred::types::streams::XID;
-use fred::types::{Key, Value};
 
-use super::connection::failed;
+use super::call::Call;
+use super::failure::failed;
 use super::log::{raw_entries, streams};
 use super::{Arg, RawEntry, Reader, Redis, Reply, Script};
 use crate::error::Result;
@@ -121,9 +123,10 @@ impl Redis {
     }
 
     async fn create_group_on(&self, key: &str, group: &str, after: EntryId, make_stream: bool) -> Result<bool> {
-        let after = XID::Manual(after.to_string().into());
-        let made: Result<Value, _> = self.client().xgroup_create(key, group, after, make_stream).await;
-        match made {
+        let after = after.to_string();
+        let mut args = vec!["CREATE", key, group, after.as_str()];
+        args.extend(make_stream.then_some("MKSTREAM"));
+        match self.send(Call::new("XGROUP", args)?).await {
             Ok(_) => Ok(true),
             Err(error) if error.details().starts_with("BUSYGROUP") => Ok(false),
             Err(error) if !make_stream && is_missing(&error) => Ok(false),
@@ -181,13 +184,9 @@ impl Redis {
     /// # Errors
     /// [`Kind::NoGroup`](crate::error::Kind::NoGroup); otherwise as Redis answers.
     pub async fn read_group(&self, stream: &GroupStream, after: Option<EntryId>, count: u64) -> Result<Vec<RawEntry>> {
-        let from = after.map_or(XID::NewInGroup, |id| XID::Manual(id.to_string().into()));
-        let (group, consumer) = (stream.group.clone(), stream.consumer.clone());
-        let value: Value = self
-            .client()
-            .xreadgroup(group, consumer, Some(count), None, false, stream.key.as_str(), from)
-            .await
-            .map_err(|e| failed("read as a group", e))?;
+        let from = after.map_or_else(|| ">".to_owned(), |id| id.to_string());
+        let call = read_call(&stream.group, &stream.consumer, count, [(stream.key.as_str(), from.as_str())])?;
+        let value = self.send(call).await.map_err(|e| failed("read as a group", e))?.value;
         Ok(streams(Reply::from_fred(value))?.into_iter().flat_map(|(_, entries)| entries).collect())
     }
 
@@ -313,15 +312,28 @@ impl Reader {
         count: u64,
         block: Duration,
     ) -> Result<Vec<(String, Vec<RawEntry>)>> {
+        let instead = read_call(group, consumer, count, keys.iter().map(|key| (key.as_str(), ">")))?;
         let ids: Vec<XID> = keys.iter().map(|_| XID::NewInGroup).collect();
         let keys: Vec<Key> = keys.iter().map(|key| Key::from(key.as_str())).collect();
-        let value: Value = self
-            .client()
-            .xreadgroup(group, consumer, Some(count), Some(millis(block).max(1)), false, keys, ids)
-            .await
-            .map_err(|e| failed("read as a group", e))?;
+        let block = Some(millis(block).max(1));
+        let read =
+            async |client: Client| client.xreadgroup(group, consumer, Some(count), block, false, keys, ids).await;
+        let value = self.read_streams(instead, read).await.map_err(|e| failed("read as a group", e))?;
         streams(Reply::from_fred(value))
     }
+}
+
+fn read_call<'a>(
+    group: &str,
+    consumer: &str,
+    count: u64,
+    after: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Call> {
+    let mut args = vec![Arg::from("GROUP"), group.into(), consumer.into(), "COUNT".into(), count.into()];
+    let (keys, ids): (Vec<_>, Vec<_>) = after.into_iter().unzip();
+    args.push("STREAMS".into());
+    args.extend(keys.into_iter().chain(ids).map(Arg::from));
+    Call::new("XREADGROUP", args)
 }
 
 pub(super) fn millis(span: Duration) -> u64 {

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use fred::interfaces::StreamsInterface as _;
-use fred::types::Value;
-
-use super::connection::failed;
+use super::call::Call;
+use super::failure::failed;
 use super::group::{is_missing, millis};
 use super::{Arg, Redis, Reply};
 use crate::error::{Error, Kind, Result};
@@ -63,9 +61,8 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn groups(&self, key: &str) -> Result<Vec<GroupInfo>> {
-        let answer: Result<Value, _> = self.client().xinfo_groups(key).await;
-        match answer {
-            Ok(value) => Reply::from_fred(value).list()?.into_iter().map(group_info).collect(),
+        match self.send(Call::new("XINFO", vec!["GROUPS", key])?).await {
+            Ok(answer) => Reply::from_fred(answer.value).list()?.into_iter().map(group_info).collect(),
             Err(error) if is_missing(&error) => Ok(Vec::new()),
             Err(error) => Err(failed("read the groups of a stream", error)),
         }
@@ -84,9 +81,8 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn consumers(&self, key: &str, group: &str) -> Result<Vec<ConsumerInfo>> {
-        let answer: Result<Value, _> = self.client().xinfo_consumers(key, group).await;
-        match answer {
-            Ok(value) => Reply::from_fred(value).list()?.into_iter().map(consumer_info).collect(),
+        match self.send(Call::new("XINFO", vec!["CONSUMERS", key, group])?).await {
+            Ok(answer) => Reply::from_fred(answer.value).list()?.into_iter().map(consumer_info).collect(),
             Err(error) if is_missing(&error) || error.details().starts_with("NOGROUP") => Ok(Vec::new()),
             Err(error) => Err(failed("read the consumers of a group", error)),
         }

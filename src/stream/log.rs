@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::interfaces::StreamsInterface as _;
+use fred::prelude::Client;
+use fred::types::Key;
 use fred::types::streams::XID;
-use fred::types::{Key, Value};
 
-use super::connection::failed;
-use super::{Reader, Redis, Reply};
+use super::call::Call;
+use super::failure::failed;
+use super::{Arg, Reader, Redis, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, EntryId, EntryKind, PartitionId, Room};
 
@@ -73,12 +75,7 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn range(&self, key: &str, from: EntryId, to: EntryId, count: u64) -> Result<Vec<RawEntry>> {
-        let value: Value = self
-            .client()
-            .xrange(key, from.to_string(), to.to_string(), Some(count))
-            .await
-            .map_err(|e| failed("read a range of a stream", e))?;
-        raw_entries(Reply::from_fred(value))
+        self.page("XRANGE", key, from, to, count).await
     }
 
     /// Entries of any stream with `from ≤ id ≤ to`, newest first, `count` at most.
@@ -86,12 +83,21 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn range_back(&self, key: &str, to: EntryId, from: EntryId, count: u64) -> Result<Vec<RawEntry>> {
-        let value: Value = self
-            .client()
-            .xrevrange(key, to.to_string(), from.to_string(), Some(count))
-            .await
-            .map_err(|e| failed("read a range of a stream", e))?;
-        raw_entries(Reply::from_fred(value))
+        self.page("XREVRANGE", key, to, from, count).await
+    }
+
+    async fn page(
+        &self,
+        command: &'static str,
+        key: &str,
+        first: EntryId,
+        last: EntryId,
+        count: u64,
+    ) -> Result<Vec<RawEntry>> {
+        let (first, last, count) = (first.to_string(), last.to_string(), count.to_string());
+        let call = Call::new(command, vec![key, &first, &last, "COUNT", &count])?;
+        let answer = self.send(call).await.map_err(|e| failed("read a range of a stream", e))?;
+        raw_entries(Reply::from_fred(answer.value))
     }
 
     /// The oldest entry that a stream holds.
@@ -115,7 +121,7 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn length(&self, key: &str) -> Result<u64> {
-        self.client().xlen(key).await.map_err(|e| failed("read the length of a stream", e))
+        Ok(u64::try_from(self.command("XLEN", vec![key]).await?.int()?).unwrap_or(0))
     }
 
     /// The partition's incarnation, or nothing if it isn't initialised.
@@ -142,11 +148,15 @@ impl Reader {
         count: u64,
         block: Duration,
     ) -> Result<Vec<(String, Vec<RawEntry>)>> {
+        let mut args = vec![Arg::from("COUNT"), count.into(), "STREAMS".into()];
+        args.extend(after.iter().map(|(key, _)| Arg::from(key.as_str())));
+        args.extend(after.iter().map(|(_, id)| Arg::from(id.to_string())));
+        let instead = Call::new("XREAD", args)?;
         let keys: Vec<Key> = after.iter().map(|(key, _)| Key::from(key.as_str())).collect();
         let ids: Vec<XID> = after.iter().map(|(_, id)| XID::Manual(id.to_string().into())).collect();
         let block = u64::try_from(block.as_millis()).unwrap_or(u64::MAX).max(1);
-        let value: Value =
-            self.client().xread(Some(count), Some(block), keys, ids).await.map_err(|e| failed("tail the log", e))?;
+        let read = async |client: Client| client.xread(Some(count), Some(block), keys, ids).await;
+        let value = self.read_streams(instead, read).await.map_err(|e| failed("tail the log", e))?;
         streams(Reply::from_fred(value))
     }
 }

@@ -2,22 +2,26 @@
 //!
 //! Only this module names fred. Every function here takes and gives values of [`crate::model`];
 //! what Redis says in words is turned into an [`Error`](crate::Error) with a
-//! [`Kind`](crate::error::Kind) in one place, [`connection`].
+//! [`Kind`](crate::error::Kind) in one place, `failure`.
 //!
 //! **Invariant:** a command that got no answer is never sent again by the client library: its
 //! caller decides, because only the caller knows whether twice is harmless.
 
+mod call;
+mod cluster;
 mod connection;
 mod dead;
 mod device;
 mod durability;
 mod edge;
+mod failure;
 mod group;
 mod group_info;
 mod inbox;
 mod initialise;
 mod keys;
 mod lease;
+mod link;
 mod log;
 mod members;
 mod meta;
@@ -28,9 +32,10 @@ mod script;
 mod server;
 mod signal;
 mod survey;
+mod topology;
 mod trim;
 
-pub use connection::{Reader, Redis};
+pub use connection::{Reader, Redis, Waker};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
 pub use device::DeviceCursors;
 pub use durability::Verified;

@@ -7,6 +7,8 @@
 //! memory is a string of fixed records (16 bytes of the cid's digest, 8 of the content's, the place),
 //! searched by one `find`; the last 64 are always in it. Answers come back as one string.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Arg, Redis, Reply, Script};
@@ -62,6 +64,28 @@ impl Redis {
         messages: &[&Publish],
         memory_ms: u64,
     ) -> Result<(String, Vec<Published>)> {
+        let (keys, args) = self.publish_words(partition, messages, memory_ms);
+        answers(PUBLISH.run(self, keys, args).await?, messages.len())
+    }
+
+    /// As [`Redis::publish`], and gives how many replicas have what the partition's server had written
+    /// by then; so many are waited for, `within` at most. Source: Redis docs, WAIT.
+    ///
+    /// # Errors
+    /// As [`Redis::publish`].
+    pub async fn publish_replicated(
+        &self,
+        partition: PartitionId,
+        messages: &[&Publish],
+        memory_ms: u64,
+        replicas: (u32, Duration),
+    ) -> Result<(u32, Vec<Published>)> {
+        let (keys, args) = self.publish_words(partition, messages, memory_ms);
+        let (reply, reached) = PUBLISH.run_replicated(self, keys, args, replicas).await?;
+        Ok((reached, answers(reply, messages.len())?.1))
+    }
+
+    fn publish_words(&self, partition: PartitionId, messages: &[&Publish], memory_ms: u64) -> (Vec<String>, Vec<Arg>) {
         let names = self.keys();
         let mut keys = vec![
             names.epoch(partition),
@@ -92,7 +116,7 @@ impl Redis {
             args.push(Arg::from(mark.to_vec()));
             args.push(Arg::from(message.envelope.clone()));
         }
-        answers(PUBLISH.run(self, keys, args).await?, messages.len())
+        (keys, args)
     }
 }
 
@@ -116,18 +140,4 @@ fn answers(reply: Reply, expected: usize) -> Result<(String, Vec<Published>)> {
         }
     });
     Ok((epoch, published.collect::<Result<_>>()?))
-}
-
-impl Redis {
-    /// Waits until `replicas` replicas have what was written over this connection, `within` at most;
-    /// gives how many have. Source: Redis docs, WAIT.
-    ///
-    /// # Errors
-    /// As Redis answers.
-    pub async fn wait_for_replicas(&self, replicas: u32, within: std::time::Duration) -> Result<u32> {
-        // Half a second at most: the command time-out is above it, and the caller asks again.
-        let ms = within.as_millis().min(500).to_string();
-        let reached = self.command("WAIT", vec![replicas.to_string(), ms]).await?.int()?;
-        Ok(u32::try_from(reached).unwrap_or(0))
-    }
 }

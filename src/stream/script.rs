@@ -1,13 +1,14 @@
 //! Lua scripts: loaded on demand, run by digest.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::LuaInterface as _;
-use fred::types::{Key, Value};
+use fred::types::Value;
 
 use super::Redis;
-use super::connection::failed;
+use super::call::Call;
+use super::failure::failed;
 use crate::error::{Error, Kind, Result};
 
 /// A script of ours. Works on Redis ≥ 6.2 and Valkey ≥ 7.2: no functions, no flags.
@@ -78,17 +79,46 @@ impl Script {
     /// # Errors
     /// As Redis answers. After [`Kind::RedisUnavailable`] it is unclear whether the script ran.
     pub async fn run(&self, redis: &Redis, keys: Vec<String>, args: Vec<Arg>) -> Result<Reply> {
-        let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
-        let args: Vec<Value> =
-            args.into_iter().map(Value::try_from).collect::<Result<_, _>>().map_err(|e| failed(self.name, e))?;
+        Ok(self.send(redis, keys, args, None).await?.0)
+    }
+
+    /// As [`Script::run`]; then waits `within` at most until so many replicas have what it wrote, and
+    /// gives how many have.
+    pub(super) async fn run_replicated(
+        &self,
+        redis: &Redis,
+        keys: Vec<String>,
+        args: Vec<Arg>,
+        (replicas, within): (u32, Duration),
+    ) -> Result<(Reply, u32)> {
+        let (reply, reached) = self.send(redis, keys, args, Some((replicas, within))).await?;
+        Ok((reply, reached.unwrap_or(0)))
+    }
+
+    async fn send(
+        &self,
+        redis: &Redis,
+        keys: Vec<String>,
+        args: Vec<Arg>,
+        replicas: Option<(u32, Duration)>,
+    ) -> Result<(Reply, Option<u32>)> {
         let digest = self.digest.get_or_init(|| fred::util::sha1_hash(self.source));
-        let mut answer: Result<Value, fred::error::Error> =
-            redis.client().evalsha(digest.as_str(), keys.clone(), args.clone()).await;
+        let mut words = vec![Arg::from(digest.as_str()), Arg::from(keys.len() as u64)];
+        words.extend(keys.into_iter().map(Arg::from));
+        words.extend(args);
+        let mut call = Call::new("EVALSHA", words)?;
+        call.replicas = replicas;
+        let mut answer = redis.send(call.clone()).await;
         if answer.as_ref().is_err_and(|e| e.details().starts_with("NOSCRIPT")) {
             // The server did not run anything, so sending it again is safe.
-            answer = redis.client().eval(self.source, keys, args).await;
+            call.name = "EVAL";
+            if let Some(digest) = call.args.first_mut() {
+                *digest = Value::from_static_str(self.source);
+            }
+            answer = redis.send(call).await;
         }
-        answer.map(Reply::from_fred).map_err(|e| failed(self.name, e))
+        let answer = answer.map_err(|e| failed(self.name, e))?;
+        Ok((Reply::from_fred(answer.value), answer.replicas))
     }
 }
 

@@ -1,17 +1,31 @@
 //! Signals: published on a channel per partition, heard by every edge, stored nowhere.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::clients::SubscriberClient;
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
 use tokio::sync::broadcast;
 
-use super::Redis;
-use super::connection::failed;
+use super::failure::failed;
+use super::{Arg, Redis};
 use crate::error::Result;
 use crate::model::{PartitionId, Partitions};
 
+/// How often a reader looks whether its node of a cluster is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What arrives on the channels of signals. Best effort: a lost connection loses what was sent meanwhile.
+///
+/// In a cluster every node hears what is published on any, so it listens to one, and to another when
+/// that is gone.
 pub struct SignalReader {
+    redis: Redis,
+    partitions: Partitions,
+    listener: Listener,
+}
+
+struct Listener {
     client: SubscriberClient,
     messages: broadcast::Receiver<fred::types::Message>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
@@ -23,12 +37,8 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn send_signal(&self, partition: PartitionId, payload: Bytes) -> Result<()> {
-        let _heard: i64 = self
-            .client()
-            .publish(self.keys().signal(partition), payload)
-            .await
-            .map_err(|e| failed("publish a signal", e))?;
-        Ok(())
+        let args = vec![Arg::from(self.keys().signal(partition)), payload.into()];
+        self.command("PUBLISH", args).await.map(|_| ())
     }
 
     /// Listens to the signals of all partitions, on a connection of its own.
@@ -36,6 +46,10 @@ impl Redis {
     /// # Errors
     /// As [`Redis::connect`].
     pub async fn signals(&self, partitions: Partitions) -> Result<SignalReader> {
+        Ok(SignalReader { redis: self.clone(), partitions, listener: self.listen(partitions).await? })
+    }
+
+    async fn listen(&self, partitions: Partitions) -> Result<Listener> {
         let client = self.subscriber()?;
         let messages = client.message_rx();
         let connecting = client.connect();
@@ -44,11 +58,13 @@ impl Redis {
             let _ = connecting.await;
             resubscribing.abort();
         }));
-        client.wait_for_connect().await.map_err(|e| failed("connect for signals", e))?;
+        let listener = Listener { client, messages, _task: task };
+        listener.client.wait_for_connect().await.map_err(|e| failed("connect for signals", e))?;
         for partition in partitions.all() {
-            client.subscribe(self.keys().signal(partition)).await.map_err(|e| failed("listen to signals", e))?;
+            let channel = self.keys().signal(partition);
+            listener.client.subscribe(channel).await.map_err(|e| failed("listen to signals", e))?;
         }
-        Ok(SignalReader { client, messages, _task: task })
+        Ok(listener)
     }
 }
 
@@ -56,7 +72,11 @@ impl SignalReader {
     /// The next signal; nothing when the connection is closed for good.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
-            match self.messages.recv().await {
+            let Ok(message) = tokio::time::timeout(LOOK, self.listener.messages.recv()).await else {
+                self.look().await;
+                continue;
+            };
+            match message {
                 Ok(message) => {
                     if let Some(payload) = message.value.into_bytes() {
                         return Some(payload);
@@ -68,9 +88,19 @@ impl SignalReader {
             }
         }
     }
+
+    async fn look(&mut self) {
+        if !self.redis.is_cluster() || self.listener.client.is_connected() {
+            return;
+        }
+        let listening = tokio::time::timeout(LOOK, self.redis.listen(self.partitions)).await;
+        if let Ok(Ok(listener)) = listening {
+            self.listener = listener;
+        }
+    }
 }
 
-impl Drop for SignalReader {
+impl Drop for Listener {
     fn drop(&mut self) {
         let client = self.client.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

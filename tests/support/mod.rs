@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
 
 mod client;
+mod cluster;
 mod device;
 mod frames;
 mod http;
@@ -44,6 +45,7 @@ use serde_json::{Value, json};
 #[allow(unused_imports, reason = "each test program uses a part of the support")]
 pub use self::{
     client::{Came, Client, Format, HandshakeRefused},
+    cluster::Cluster,
     device::{Device, Reading},
     frames::{from_msgpack, to_msgpack},
     http::{get, post},

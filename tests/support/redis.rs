@@ -61,6 +61,16 @@ impl Redis {
         panic!("redis-server did not start: {last}");
     }
 
+    /// One that somebody else has started on this port, to speak with.
+    pub fn at(port: u16) -> Self {
+        Self { port, dir: PathBuf::new(), options: Vec::new(), env: Vec::new(), server: Mutex::new(None) }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `redis://…`
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
@@ -81,11 +91,21 @@ impl Redis {
         self.try_command(args).await.expect("Redis answers")
     }
 
-    /// As [`Redis::command`], for a server that may be gone.
+    /// As [`Redis::command`], for a server that may be gone. One that is a node of a cluster says where
+    /// else a key is, and there the command goes.
     pub async fn try_command<A: AsRef<[u8]>>(&self, args: impl IntoIterator<Item = A>) -> std::io::Result<Reply> {
         let args: Vec<A> = args.into_iter().collect();
         let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
-        tokio::time::timeout(DEADLINE, resp::command(&self.addr(), &args)).await?
+        let mut addr = self.addr();
+        loop {
+            let reply = tokio::time::timeout(DEADLINE, resp::command(&addr, &args)).await??;
+            match &reply {
+                Reply::Error(error) if error.starts_with("MOVED ") => {
+                    addr = error.rsplit(' ').next().expect("MOVED slot addr").to_owned();
+                }
+                _ => return Ok(reply),
+            }
+        }
     }
 
     /// Ends it as a power cut would.

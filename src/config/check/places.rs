@@ -11,8 +11,18 @@ const API_KEY_BYTES_MIN: usize = 16;
 const PREFIX_BYTES_MAX: usize = 64;
 const EDGE_ID_BYTES_MAX: usize = 64;
 
-const REDIS_SCHEMES: &[&str] =
-    &["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "valkey", "valkeys"];
+const REDIS_SCHEMES: &[&str] = &[
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "valkey",
+    "valkeys",
+    "valkey-cluster",
+    "valkeys-cluster",
+];
 const POSTGRES_SCHEMES: &[&str] = &["postgres", "postgresql"];
 
 pub(super) fn check(settings: &Settings, checker: &mut Checker<'_>) {

@@ -14,8 +14,8 @@ const BIN_LINES_MAX: usize = 40;
 const DOORS: &[(&str, &[&str])] = &[
     ("fred", &["stream"]),
     ("sqlx", &["store"]),
-    // `service` answers health checks; `cli` and `dev` may be clients.
-    ("tokio_tungstenite", &["edge", "cli", "dev"]),
+    // `service` answers health checks; `cli`, `dev` and `bench` are clients.
+    ("tokio_tungstenite", &["edge", "cli", "dev", "bench"]),
     ("hyper", &["edge", "service", "api"]),
     ("hyper_util", &["edge", "service", "api"]),
     ("http_body_util", &["edge", "service"]),

@@ -8,6 +8,7 @@
 //! **Invariant:** whatever destroys or repeats anything shows its plan first, and does nothing without
 //! `--execute`.
 
+mod bench;
 mod completions;
 mod config;
 mod connect;
@@ -68,6 +69,8 @@ enum Command {
     Trim(trim::TrimArgs),
     Replay(replay::ReplayArgs),
     Verify(verify::VerifyArgs),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     Completions(completions::CompletionsArgs),
 }
 
@@ -98,6 +101,7 @@ impl Command {
             Self::Trim(args) => Box::pin(trim::run(args, flags)).await,
             Self::Replay(args) => Box::pin(replay::run(args, flags)).await,
             Self::Verify(args) => Box::pin(verify::run(args, flags)).await,
+            Self::Bench(command) => Box::pin(bench::run(command, flags)).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

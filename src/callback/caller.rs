@@ -208,7 +208,7 @@ fn failed(error: reqwest::Error) -> Answer {
     if let Some(unresolved) = cause::<Unresolved>(&error) {
         return if unresolved.ours { Answer::Ours(why) } else { Answer::Failed(Failure::new("connect", why)) };
     }
-    if cause::<std::io::Error>(&error).is_some_and(is_ours) {
+    if causes(&error).filter_map(|cause| cause.downcast_ref()).any(is_ours) {
         return Answer::Ours(why);
     }
     let outcome = match (cause::<rustls::Error>(&error).is_some(), error.is_connect()) {
@@ -234,20 +234,20 @@ fn is_ours(error: &std::io::Error) -> bool {
     kinds.contains(&error.kind()) || error.raw_os_error().is_some_and(|code| OUT_OF.contains(&code))
 }
 
-/// The first cause of this type, also where an I/O error carries it.
-fn cause<'a, T: std::error::Error + 'static>(error: &'a reqwest::Error) -> Option<&'a T> {
-    let mut next: Option<&'a (dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| inner.downcast_ref::<T>()) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+/// An error and its causes, also those that an I/O error carries: [`source`](std::error::Error::source) of such a one
+/// is what comes after what it carries, and the libraries below put one into another.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        carried.map(|carried| carried as _).or_else(|| error.source())
+    })
+}
+
+/// The first cause of this type.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 fn in_full(error: &dyn std::error::Error) -> String {
@@ -259,4 +259,23 @@ fn in_full(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A cause that an I/O error carries inside another one was passed over: a certificate that isn't to be
+    /// trusted counted as an endpoint that is away, and our own lack of files would have used up attempts.
+    #[test]
+    fn causes_are_found_through_nested_io_errors() {
+        let nested = |inner: io::Error| io::Error::other(io::Error::new(inner.kind(), inner));
+        let out_of_files = nested(io::Error::from_raw_os_error(24));
+        assert!(causes(&out_of_files).filter_map(|cause| cause.downcast_ref()).any(is_ours));
+        let tls = nested(io::Error::other(rustls::Error::DecryptError));
+        assert_eq!(cause(&tls), Some(&rustls::Error::DecryptError));
+        assert!(cause::<rustls::Error>(&out_of_files).is_none());
+    }
 }

@@ -16,7 +16,7 @@
 //!
 //! | rank | modules | |
 //! |---|---|---|
-//! | 0 | [`error`], [`backoff`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
+//! | 0 | [`error`], [`backoff`], [`sockets`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
 //! | 1 | [`model`] | words |
 //! | 2 | [`protocol`], [`config`], [`shutdown`], [`verify`] | `protocol` is pure: bytes in, frames out; so is `verify`: a history in, a verdict out |
 //! | 3 | [`telemetry`], [`auth`] | as the settings say |
@@ -51,6 +51,7 @@ pub mod publish;
 pub mod replay;
 pub mod service;
 pub mod shutdown;
+pub mod sockets;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

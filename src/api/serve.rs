@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::shutdown::Shutdown;
+use crate::sockets::{files_max, room};
 
 /// Longest wait for the header of a call, the idle time between two as well.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until stopping is requested; calls under way are finished.
 pub(super) async fn run(router: Router, listener: TcpListener, shutdown: Shutdown) {
-    let (tasks, permits) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+    // Files that callers may not have are for reaching Redis and Postgres again.
+    let connections_max = CONNECTIONS_MAX.min(room(files_max())).max(1);
+    let (tasks, permits) = (TaskTracker::new(), Arc::new(Semaphore::new(connections_max)));
     loop {
         let accepted = tokio::select! {
             () = shutdown.requested() => break,

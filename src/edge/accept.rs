@@ -1,6 +1,7 @@
 //! Takes connections in: HTTP first, WebSocket after the upgrade.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::handshake::{Verdict, judge};
+use super::limits::Place;
 use super::session;
 use super::wire::Wire;
 use super::{Edge, Greeting};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Readiness;
 
-/// Wait after a failed accept: out of file descriptors, only time helps.
+/// Wait after a failed accept: where the whole system is out of files, only time helps.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Headers of a request at most.
 const HEADERS_MAX: usize = 100;
@@ -34,6 +36,12 @@ const HEADER_BUFFER_MIN: usize = 8 << 10;
 /// Read buffer of a connection: small, because most connections are idle most of the time, and
 /// touched at each read.
 const READ_BUFFER_BYTES: usize = 4 << 10;
+
+/// A connection that was accepted.
+struct Socket {
+    tcp: TcpStream,
+    place: Place,
+}
 
 /// Accepts until stopping is requested. Connections go on in `tasks`.
 pub(super) async fn run(
@@ -46,12 +54,11 @@ pub(super) async fn run(
     loop {
         let accepted = tokio::select! {
             () = shutdown.requested() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&edge, &listener) => accepted,
         };
         match accepted {
-            Ok((tcp, address)) => {
-                let _ = tcp.set_nodelay(true);
-                tasks.spawn(serve(edge.clone(), readiness.clone(), tasks.clone(), tcp, address));
+            Ok((socket, address)) => {
+                tasks.spawn(serve(edge.clone(), readiness.clone(), tasks.clone(), socket, address));
             }
             Err(error) => {
                 warn!(%error, "could not accept a connection");
@@ -61,8 +68,17 @@ pub(super) async fn run(
     }
 }
 
+/// Without a free place nobody is accepted: they wait outside. Nothing is lost if it is dropped.
+async fn accept(edge: &Edge, listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    let place = edge.limits.place().await;
+    let (tcp, address) = listener.accept().await?;
+    let _ = tcp.set_nodelay(true);
+    Ok((Socket { tcp, place }, address))
+}
+
 /// One TCP connection, as far as it speaks HTTP.
-async fn serve(edge: Arc<Edge>, readiness: Readiness, tasks: TaskTracker, tcp: TcpStream, address: SocketAddr) {
+async fn serve(edge: Arc<Edge>, readiness: Readiness, tasks: TaskTracker, socket: Socket, address: SocketAddr) {
+    let Socket { tcp, place } = socket;
     let settings = &edge.settings;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -74,7 +90,7 @@ async fn serve(edge: Arc<Edge>, readiness: Readiness, tasks: TaskTracker, tcp: T
             Verdict::Answer(answer) => answer,
             Verdict::Upgrade(answer, greeting) => {
                 let upgrade = hyper::upgrade::on(&mut request);
-                tasks.spawn(upgraded(edge.clone(), upgrade, greeting));
+                tasks.spawn(upgraded(edge.clone(), upgrade, greeting, place.clone()));
                 answer
             }
         };
@@ -95,7 +111,7 @@ async fn serve(edge: Arc<Edge>, readiness: Readiness, tasks: TaskTracker, tcp: T
 }
 
 /// The same connection once it speaks WebSocket.
-async fn upgraded(edge: Arc<Edge>, upgrade: OnUpgrade, greeting: Greeting) {
+async fn upgraded(edge: Arc<Edge>, upgrade: OnUpgrade, greeting: Greeting, place: Place) {
     let wait = *edge.settings.edge.hello_timeout;
     if let Ok(Ok(upgraded)) = tokio::time::timeout(wait, upgrade).await
         && let Some(ws) = websocket(&edge, upgraded).await
@@ -103,6 +119,8 @@ async fn upgraded(edge: Arc<Edge>, upgrade: OnUpgrade, greeting: Greeting) {
         Box::pin(session::serve(edge.clone(), ws, greeting)).await;
     }
     edge.limits.exit();
+    // The socket is closed: another may have its file.
+    drop(place);
 }
 
 async fn websocket(edge: &Edge, upgraded: Upgraded) -> Option<WebSocketStream<Wire>> {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
@@ -81,11 +81,11 @@ fn connect(edge: &Edge, address: IpAddr, request: &Request<Incoming>) -> Verdict
         return refused(StatusCode::BAD_REQUEST, "upgrade", "not a WebSocket upgrade of version 13");
     };
     if !edge.limits.enter() {
-        return refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "connections",
-            "as many connections as limits.connections allows",
-        );
+        metrics::counter!(names::HANDSHAKES_REFUSED, "reason" => "connections").increment(1);
+        let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "as many connections as this edge lets in\n");
+        // The next one needs the socket.
+        answer.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+        return Verdict::Answer(answer);
     }
     let mut answer = upgrade.map(|()| Full::default());
     if let Some(name) = offer.echo {

@@ -3,24 +3,45 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use crate::config::LimitSettings;
+use crate::error::{Error, Kind, Result};
 use crate::protocol::close::RATE_LIMITED_MAX;
+use crate::sockets::{files_for, files_max, newcomers, room};
+use crate::telemetry::names;
 
 /// Within this time so many refused frames are abuse (protocol, section 7: 4290).
 const ABUSE_WINDOW: Duration = Duration::from_secs(10);
 
+/// Time between two lines of a kind in the log.
+const SELDOM: Duration = Duration::from_secs(10);
+
 /// The limits of an edge.
+///
+/// # Design
+/// Each socket has a place, taken before it is accepted: a process out of files can't accept, and would
+/// find the same client at its door again and again. A few more places than connections are let in: whoever
+/// comes on top of those hears so, and probes are answered. When newcomers who say nothing have those too,
+/// the others wait outside, for `edge.hello_timeout` at most.
 pub(super) struct Limits {
     handshakes: Option<DefaultKeyedRateLimiter<IpAddr>>,
     sends: Option<Quota>,
     connections: AtomicUsize,
     connections_max: usize,
+    places: Arc<Semaphore>,
+    full: Seldom,
+    crowded: Seldom,
 }
+
+/// A socket's place, given back when it is dropped: keep it for as long as the socket is open.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
 
 /// A quota of `per_second` with `burst`; 0 turns it off.
 fn quota(per_second: u32, burst: u32) -> Option<Quota> {
@@ -29,14 +50,54 @@ fn quota(per_second: u32, burst: u32) -> Option<Quota> {
 }
 
 impl Limits {
-    pub(super) fn new(settings: &LimitSettings) -> Self {
+    /// # Errors
+    /// [`Kind::Config`] if the process may not open enough files to let anybody in.
+    pub(super) fn new(settings: &LimitSettings) -> Result<Self> {
+        let files = files_max();
+        let wanted = if settings.connections == 0 { usize::MAX } else { settings.connections };
+        let (connections_max, places) = split(wanted, room(files));
+        if let (Some(files), true) = (files, connections_max < wanted) {
+            let least = files_for(1 + newcomers(1));
+            if connections_max == 0 {
+                let why = format!(
+                    "let clients in: of {files} open files none is left for them, ulimit -n {least} is the least"
+                );
+                return Err(Error::new(Kind::Config, why));
+            }
+            if settings.connections > 0 {
+                warn!(
+                    connections_max,
+                    "the process may open {files} files: of limits.connections ({wanted}) only {connections_max} are let in; \
+                     raise ulimit -n (systemd: LimitNOFILE=)"
+                );
+            }
+        }
+        metrics::gauge!(names::CONNECTIONS_MAX).set(connections_max as f64);
         let handshakes = quota(settings.handshakes_per_second, settings.handshake_burst);
-        Self {
+        Ok(Self {
             handshakes: handshakes.map(RateLimiter::keyed),
             sends: quota(settings.sends_per_second, settings.send_burst),
             connections: AtomicUsize::new(0),
-            connections_max: if settings.connections == 0 { usize::MAX } else { settings.connections },
-        }
+            connections_max,
+            places: Arc::new(Semaphore::new(places)),
+            full: Seldom::default(),
+            crowded: Seldom::default(),
+        })
+    }
+
+    /// Waits for a place for one more socket.
+    pub(super) async fn place(&self) -> Place {
+        let permit = match self.places.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                metrics::counter!(names::ACCEPT_WAITS).increment(1);
+                if self.crowded.is_due() {
+                    warn!("newcomers wait outside: every file that clients may have is open");
+                }
+                self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+            }
+        };
+        Arc::new(permit)
     }
 
     /// Whether an address may shake hands now; if not, when it may.
@@ -56,7 +117,12 @@ impl Limits {
     /// Counts a connection, unless there are as many as allowed.
     pub(super) fn enter(&self) -> bool {
         let fits = |open| (open < self.connections_max).then_some(open + 1);
-        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        let entered = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if !entered && self.full.is_due() {
+            let most = self.connections_max;
+            warn!("refused a connection: {most} are open, no more are let in (limits.connections, ulimit -n)");
+        }
+        entered
     }
 
     /// A counted connection has ended.
@@ -67,6 +133,32 @@ impl Limits {
     /// The rate of one connection.
     pub(super) fn rate(&self) -> Rate {
         Rate { sends: self.sends.map(RateLimiter::direct), refused: 0, since: Instant::now() }
+    }
+}
+
+/// Connections that are let in, and sockets that are accepted, where `wanted` connections are allowed
+/// and there is room for so many sockets.
+fn split(wanted: usize, room: usize) -> (usize, usize) {
+    let sockets = wanted.saturating_add(newcomers(wanted));
+    if sockets <= room {
+        (wanted, sockets.min(Semaphore::MAX_PERMITS))
+    } else {
+        (wanted.min(room.saturating_sub(newcomers(room))), room.min(Semaphore::MAX_PERMITS))
+    }
+}
+
+/// Lets one line through now and then: what a flood of clients causes shall not flood the log.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= SELDOM);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
     }
 }
 

@@ -81,7 +81,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,
         publisher: Publisher::start(&redis, &settings, partitions).await?,
-        limits: Limits::new(&settings.limits),
+        limits: Limits::new(&settings.limits)?,
         cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
         replacements: Replacements::default(),
         pulse: Pulse::new(),

@@ -21,8 +21,9 @@ use tracing::warn;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{Metrics, Readiness};
 
-/// Scrapers and probes are few; more than this is a mistake or an attack.
-const CONNECTIONS_MAX: usize = 64;
+/// Scrapers and probes are few; more than this is a mistake or an attack. The files that a process keeps for itself
+/// ([`sockets`](crate::sockets)) hold so many.
+const CONNECTIONS_MAX: usize = 32;
 /// Longest wait for the header of a request, the idle time between two as well.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait after a failed accept: it fails again at once when files have run out.

@@ -73,6 +73,8 @@ metrics_table! {
     CONNECTIONS = Gauge "millstream_connections" Count ["protocol"] "Open connections, by subprotocol.";
     CONNECTIONS_OPENED = Counter "millstream_connections_opened_total" Count [] "Connections that were welcomed.";
     CONNECTIONS_CLOSED = Counter "millstream_connections_closed_total" Count ["reason"] "Connections that ended, by close code or cause.";
+    CONNECTIONS_MAX = Gauge "millstream_connections_max" Count [] "Connections that this edge lets in: limits.connections, or fewer if the process may not open so many files.";
+    ACCEPT_WAITS = Counter "millstream_accept_waits_total" Count [] "Times that newcomers had to wait outside because every file that clients may have was open.";
     HANDSHAKES_REFUSED = Counter "millstream_handshakes_refused_total" Count ["reason"] "Handshakes that were refused, by reason.";
     SUBSCRIPTIONS = Gauge "millstream_subscriptions" Count [] "Rooms joined, over all connections.";
     FRAMES_RECEIVED = Counter "millstream_frames_received_total" Count ["type"] "Frames from clients, by type.";

@@ -6,6 +6,7 @@
 mod api;
 #[cfg(target_os = "linux")]
 mod clocks;
+mod files;
 mod frozen;
 mod stopping;
 #[path = "../support/mod.rs"]

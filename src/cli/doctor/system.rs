@@ -12,14 +12,13 @@ use super::report::Finding;
 use crate::auth::Verifier;
 use crate::config::{Process, Settings};
 use crate::error::{Error, Result};
+use crate::sockets;
 
 /// Below this part of a file system, or below so much of it, an operator should know.
 const SPACE_WARN_PERCENT: u64 = 10;
 const SPACE_WARN_BYTES: u64 = 2 << 30;
 /// A rewrite of the append-only file, or a checkpoint of Postgres, may need this at once.
 const SPACE_FAIL_BYTES: u64 = 256 << 20;
-/// Files that an edge opens beside its connections.
-const FILES_BESIDE: u64 = 128;
 /// Bytes of an answer to `/livez` that are read.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
 
@@ -91,16 +90,16 @@ fn space(check: &str, whose: &str, place: &str, free: u64, all: u64) -> Finding 
 
 fn open_files(settings: &Settings) -> Finding {
     const CHECK: &str = "system.open_files";
-    let wanted = settings.limits.connections as u64 + FILES_BESIDE;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let Some(limit) = limit else { return Finding::ok(CHECK, "no limit") };
+    let connections = settings.limits.connections;
+    let wanted = sockets::files_for(connections.saturating_add(sockets::newcomers(connections)));
+    let Some(limit) = sockets::files_max() else { return Finding::ok(CHECK, "no limit") };
     if limit >= wanted {
         return Finding::ok(CHECK, format!("{limit} may be open"));
     }
     Finding::warn(
         CHECK,
-        format!("{limit} may be open here, limits.connections is {}", settings.limits.connections),
-        "an edge that is started like this refuses connections before it reaches its own limit",
+        format!("{limit} may be open here, limits.connections is {connections}"),
+        "an edge that is started like this keeps some for itself and lets in as many as the rest allows",
         format!("ulimit -n {wanted} (systemd: LimitNOFILE={wanted}), or lower limits.connections"),
     )
 }

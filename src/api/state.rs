@@ -25,7 +25,7 @@ pub(super) struct Api {
 impl Api {
     pub(super) async fn new(settings: Arc<Settings>, redis: Redis, store: Store, readiness: Readiness) -> Result<Self> {
         let partitions = Partitions::new(settings.redis.partitions)?;
-        let publisher = Publisher::start(&redis, &settings, partitions).await?;
+        let publisher = Publisher::start(&redis, &settings, partitions, None).await?;
         let key = ApiKey::new(&settings.api.key);
         Ok(Self { settings, partitions, redis, store, publisher, key, readiness })
     }

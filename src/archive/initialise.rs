@@ -14,7 +14,7 @@ use super::writer::Shared;
 use crate::error::Result;
 use crate::fault::{self, Fault};
 use crate::model::{EntryId, PartitionId, Partitions};
-use crate::store::{ARCHIVE, Checkpoint, Ownership};
+use crate::store::{ARCHIVE, Checkpoint, Ownership, Range};
 use crate::stream::GroupInfo;
 use crate::telemetry::names;
 
@@ -28,31 +28,56 @@ const ROOMS_PER_STEP: u32 = 1_000;
 /// As Redis and Postgres answer: call it again.
 pub(super) async fn open(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<Ownership> {
     let (owner, archived) = shared.store.take_over(p).await?;
-    if shared.redis.epoch(p).await?.is_none() {
-        initialise(shared, partitions, p).await?;
-    } else {
-        raise(shared, partitions, p, archived).await?;
+    if let Some(epoch) = shared.redis.epoch(p).await? {
+        compare(shared, p, &epoch, archived).await?;
     }
+    initialise(shared, partitions, p).await?;
     read_again(shared, p, archived).await?;
     Ok(owner)
 }
 
-/// Fills a partition that has no epoch.
+/// Fills a partition that has no epoch, or whose log was deleted.
 async fn initialise(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<()> {
+    if shared.redis.epoch(p).await?.is_some() {
+        return Ok(());
+    }
     let rooms = restore_rooms(shared, partitions, p).await?;
-    let checkpoints = shared.store.checkpoints(p).await?;
+    let mut checkpoints = shared.store.checkpoints(p).await?;
     let archived = position(&checkpoints, ARCHIVE);
+    add_settled(&mut checkpoints, p, shared.redis.checkpoints(p).await?);
     // New ids come after everything that anybody has settled: a group would pass over lower ones.
     let newest = shared.store.newest_id(partitions, p).await?;
     let last = checkpoints.iter().map(|checkpoint| checkpoint.id).fold(newest, EntryId::max);
-    let groups: Vec<_> = checkpoints.into_iter().map(|checkpoint| (checkpoint.group, checkpoint.id)).collect();
+    let groups: Vec<_> = checkpoints.into_iter().map(|found| (found.group, found.id)).collect();
+    let remains = remains(shared, partitions, p).await?;
     let epoch = uuid::Uuid::new_v4().to_string();
-    if shared.redis.initialise(p, &epoch, last, archived, &groups).await? {
+    if shared.redis.initialise(p, &epoch, last, archived, remains, &groups).await? {
         metrics::counter!(names::PARTITIONS_INITIALISED).increment(1);
         info!(partition = %p, rooms, groups = groups.len(), log.after = %last,
             "initialised partition {p}: {rooms} rooms restored, its log goes on after {last}");
     }
     Ok(())
+}
+
+/// What groups have settled by the account of a Redis that has lost its log and nothing else: newer than
+/// what was copied into Postgres. The archive's own place is where its rows end, whatever Redis says.
+fn add_settled(checkpoints: &mut Vec<Checkpoint>, partition: PartitionId, settled: Vec<(String, EntryId)>) {
+    for (group, id) in settled.into_iter().filter(|(group, _)| group != ARCHIVE) {
+        match checkpoints.iter_mut().find(|known| known.group == group) {
+            Some(known) => known.id = known.id.max(id),
+            None => checkpoints.push(Checkpoint { group, partition, id }),
+        }
+    }
+}
+
+/// Before which id the archive holds whatever the log holds: the log is then a beginning of what was
+/// archived. Its newest entry tells, unless somebody wrote after the loss and before it was noticed: such
+/// a log is left as it is.
+async fn remains(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<EntryId> {
+    let Some(end) = shared.redis.newest_id(&shared.redis.keys().log(p)).await? else { return Ok(EntryId::ZERO) };
+    let range = Range::Partition(partitions, p);
+    let archived = shared.store.range(&range, end.previous(), end, 1).await?;
+    Ok(if archived.is_empty() { EntryId::ZERO } else { end.next() })
 }
 
 fn position(checkpoints: &[Checkpoint], group: &str) -> EntryId {
@@ -71,17 +96,12 @@ async fn restore_rooms(shared: &Shared, partitions: Partitions, p: PartitionId) 
 }
 
 /// A log that stands before what was archived has lost its last writes (a replica was promoted, a
-/// backup restored): its rooms go on after the archive's numbers all the same.
-async fn raise(shared: &Shared, partitions: Partitions, p: PartitionId, archived: EntryId) -> Result<()> {
-    let last = shared.redis.last_generated_id(p).await?;
-    if last.is_some_and(|last| last >= archived) {
-        return Ok(());
+/// backup restored): it is filled as if it were new, so that rooms go on after the archive's numbers,
+/// groups get from the archive what the log lost, and edges hear of it by the new epoch.
+async fn compare(shared: &Shared, p: PartitionId, epoch: &str, archived: EntryId) -> Result<()> {
+    if shared.redis.log_lost(p, epoch, archived).await? {
+        warn!(partition = %p, %archived, "the log of partition {p} ends before what is archived: filling it again");
     }
-    let rooms = restore_rooms(shared, partitions, p).await?;
-    shared.redis.create_group(&shared.redis.keys().log(p), ARCHIVE, archived).await?;
-    shared.redis.raise_log(p, archived).await?;
-    warn!(partition = %p, rooms, log.last = ?last, %archived,
-        "the log of partition {p} ended before what is archived: raised its numbers");
     Ok(())
 }
 
@@ -89,7 +109,7 @@ async fn raise(shared: &Shared, partitions: Partitions, p: PartitionId, archived
 async fn read_again(shared: &Shared, p: PartitionId, archived: EntryId) -> Result<()> {
     let log = shared.redis.keys().log(p);
     let Some(group) = shared.redis.group(&log, ARCHIVE).await? else {
-        return shared.redis.create_group(&log, ARCHIVE, archived).await.map(|_| ());
+        return shared.redis.create_log_group(p, ARCHIVE, archived).await.map(|_| ());
     };
     let settled = settled(shared, p, &group).await?;
     if archived < settled && !fault::active(Fault::XackBeforeCommit) {

@@ -95,7 +95,7 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
     };
     let mark = mark(&room, &message);
     let envelope = Item::Message(message).encode().into();
-    let publisher = Publisher::start(&here.redis, &here.settings, here.partitions).await?;
+    let publisher = Publisher::start(&here.redis, &here.settings, here.partitions, None).await?;
     let publish = Publish { room: room.clone(), user: user.clone(), device: device.clone(), mark, envelope };
     let refused = |kind, what: String| Err(Error::new(kind, format!("publish to room {room}: {what}")).into());
     match publisher.publish(publish).await {

@@ -80,7 +80,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let (signals, signals_out) = Signals::new(&id, partitions);
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,
-        publisher: Publisher::start(&redis, &settings, partitions).await?,
+        publisher: Publisher::start(&redis, &settings, partitions, Some(tail.clone())).await?,
         limits: Limits::new(&settings.limits)?,
         cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
         replacements: Replacements::default(),

@@ -24,7 +24,8 @@ use super::registry::Registry;
 use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::model::{Entry, EntryId, PartitionId, Partitions, Room};
-use crate::stream::{RawEntry, Reader, Redis, Waker};
+use crate::publish::Witness;
+use crate::stream::{RawEntry, Reader, Redis, Seen, Waker};
 use crate::telemetry::names;
 
 /// Entries of one read and partition: beyond about 1,000 the client library parses an answer from
@@ -33,8 +34,10 @@ const READ_ENTRIES: u64 = 1_000;
 /// Longest blocked read; the reader's time-out is above it.
 pub(super) const BLOCK: Duration = Duration::from_millis(1_000);
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Coverage {
+    /// The partition's incarnation, as [`super::watch`] found it last.
+    epoch: Option<String>,
     subscribers: usize,
     /// Up to here entries have been handed out; nothing: not covered.
     reached: Option<EntryId>,
@@ -134,6 +137,15 @@ impl Tail {
         coverage.reached = coverage.reached.map(|reached| reached.min(to));
     }
 
+    /// Notes a partition's epoch, after the tail has gone back to where that log ends.
+    pub(super) fn set_epoch(&self, partition: PartitionId, epoch: &str) {
+        let mut partitions = self.lock();
+        let coverage = &mut partitions[usize::from(partition.0)];
+        if coverage.epoch.as_deref() != Some(epoch) {
+            coverage.epoch = Some(epoch.to_owned());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Coverage>> {
         // No code that holds the lock can panic half-way through a change.
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -162,6 +174,14 @@ impl Tail {
 
     fn set_reached(&self, partition: PartitionId, id: EntryId) {
         self.lock()[usize::from(partition.0)].reached = Some(id);
+    }
+}
+
+impl Witness for Tail {
+    fn seen(&self, partition: PartitionId) -> Option<Seen> {
+        let partitions = self.lock();
+        let coverage = &partitions[usize::from(partition.0)];
+        Some(Seen { epoch: coverage.epoch.clone()?, id: coverage.reached? })
     }
 }
 

@@ -53,9 +53,10 @@ pub(super) async fn run(edge: Arc<Edge>, log: Part, canary: Part) {
 
 /// Whether each partition is initialised; those that are not the same as before are verified.
 async fn look(edge: &Edge, epochs: &mut HashMap<PartitionId, String>) -> Result<()> {
-    let looks = edge.partitions.all().map(|partition| look_at(edge, partition));
+    let looks = edge.partitions.all().map(|partition| look_at(edge, partition, epochs.get(&partition)));
     let (mut missing, mut failure) = (Vec::new(), None);
-    for (partition, found) in edge.partitions.all().zip(futures_util::future::join_all(looks).await) {
+    let all_found = futures_util::future::join_all(looks).await;
+    for (partition, found) in edge.partitions.all().zip(all_found) {
         let (epoch, went_back) = match found {
             Ok((Some(epoch), went_back)) => (epoch, went_back),
             Ok((None, _)) => {
@@ -67,6 +68,7 @@ async fn look(edge: &Edge, epochs: &mut HashMap<PartitionId, String>) -> Result<
                 continue;
             }
         };
+        edge.tail.set_epoch(partition, &epoch);
         let before = epochs.insert(partition, epoch.clone());
         if went_back || before.is_some_and(|before| before != epoch) {
             info!(%partition, "the log is another than before, cursors are verified");
@@ -86,7 +88,7 @@ async fn look(edge: &Edge, epochs: &mut HashMap<PartitionId, String>) -> Result<
 }
 
 /// A partition's epoch, and whether its log ends before what the tail has read.
-async fn look_at(edge: &Edge, partition: PartitionId) -> Result<(Option<String>, bool)> {
+async fn look_at(edge: &Edge, partition: PartitionId, before: Option<&String>) -> Result<(Option<String>, bool)> {
     // In this order: what the tail reads meanwhile is no step back.
     let reached = edge.tail.reached(partition);
     let epoch = edge.redis.epoch(partition).await?;
@@ -94,6 +96,12 @@ async fn look_at(edge: &Edge, partition: PartitionId) -> Result<(Option<String>,
     let end = edge.redis.last_generated_id(partition).await?.unwrap_or_default();
     if end < reached {
         edge.tail.go_back(partition, end);
+        // Nothing is numbered again before the log was compared with the archive.
+        if let Some(epoch) = &epoch
+            && before.is_some_and(|before| before == epoch)
+        {
+            edge.redis.log_lost(partition, epoch, reached).await?;
+        }
     }
     Ok((epoch, end < reached))
 }

@@ -53,7 +53,12 @@ pub(super) async fn ensure_group<G: Group>(
         Some(checkpoint) => checkpoint,
         None => group.start(p).await?,
     };
-    if !worker.redis.create_group(&stream.key, &stream.group, at).await? {
+    let made = if is_log {
+        worker.redis.create_log_group(p, &stream.group, at).await?
+    } else {
+        worker.redis.create_group(&stream.key, &stream.group, at).await?
+    };
+    if !made {
         return Ok(());
     }
     if checkpoint.is_some() {

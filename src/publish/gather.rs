@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::config::{Durability, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
-use crate::stream::{Publish, Published, Redis};
+use crate::stream::{Publish, Published, Redis, Seen};
 use crate::telemetry::names;
 
 /// Messages of one call at most: Redis serves nobody else while a script runs.
@@ -46,6 +46,12 @@ pub trait Sink: Send + Sync {
     fn published(&self, ticket: u64, outcome: Outcome);
 }
 
+/// Somebody else in the process who knows what is in the log.
+pub trait Witness: Send + Sync {
+    /// The newest entry of a partition that it has read.
+    fn seen(&self, partition: PartitionId) -> Option<Seen>;
+}
+
 /// Where the outcome of a message goes.
 pub enum Answer {
     /// To a connection with many messages under way.
@@ -76,14 +82,23 @@ struct Partition {
     memory_ms: u64,
     durability: Durability,
     call_messages: Histogram,
+    /// The newest entry that we have put into the log.
+    stored: Option<Seen>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Publisher {
-    /// Starts a task per partition, on a connection of its own.
+    /// Starts a task per partition, on a connection of its own. What it has stored, and what the
+    /// `witness` has read, must still be in the log when it writes: one that was lost is not numbered again.
     ///
     /// # Errors
     /// As [`Redis::connect`].
-    pub async fn start(redis: &Redis, settings: &Settings, partitions: Partitions) -> Result<Self> {
+    pub async fn start(
+        redis: &Redis,
+        settings: &Settings,
+        partitions: Partitions,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self> {
         let redis = redis.another().await?;
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
@@ -96,6 +111,8 @@ impl Publisher {
                 memory_ms: u64::try_from(settings.edge.cursor_ttl.as_millis()).unwrap_or(u64::MAX),
                 durability: settings.redis.durability,
                 call_messages: metrics::histogram!(names::PUBLISH_BATCH_MESSAGES),
+                stored: None,
+                witness: witness.clone(),
             };
             tasks.spawn(partition.run(waiting));
             queues.push(queue);
@@ -130,7 +147,7 @@ impl Answer {
 }
 
 impl Partition {
-    async fn run(self, mut waiting: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         let mut held: Option<Job> = None;
         loop {
             let Some(first) = (match held.take() {
@@ -158,7 +175,7 @@ impl Partition {
     }
 
     /// Writes until Redis has answered or the time for trying is over.
-    async fn write(&self, jobs: &[Job]) -> Vec<Outcome> {
+    async fn write(&mut self, jobs: &[Job]) -> Vec<Outcome> {
         let messages: Vec<&Publish> = jobs.iter().map(|job| &job.message).collect();
         self.call_messages.record(jobs.len() as f64);
         let deadline = Instant::now() + self.retry;
@@ -180,14 +197,40 @@ impl Partition {
         }
     }
 
-    async fn call(&self, messages: &[&Publish]) -> Result<Vec<Published>> {
+    /// The newest entry that anybody here knows to be in the log. The witness hears of another epoch even
+    /// if nothing is published.
+    fn seen(&self) -> Option<Seen> {
+        let read = self.witness.as_ref().and_then(|witness| witness.seen(self.id));
+        match (&self.stored, read) {
+            (Some(stored), Some(read)) if stored.epoch == read.epoch && stored.id > read.id => Some(stored.clone()),
+            (stored, read) => read.or_else(|| stored.clone()),
+        }
+    }
+
+    fn keep_newest(&mut self, epoch: String, published: &[Published]) {
+        // The place of a repeat may be of an earlier epoch.
+        let stored = published.iter().filter_map(|published| match published {
+            Published::Stored(place) => Some(place.id),
+            Published::Known(_) | Published::CidConflict | Published::RoomClosed => None,
+        });
+        // In another epoch, what was stored in the one before says nothing.
+        let before = self.stored.take().filter(|before| before.epoch == epoch).map(|before| before.id);
+        self.stored = stored.max().max(before).map(|id| Seen { epoch, id });
+    }
+
+    async fn call(&mut self, messages: &[&Publish]) -> Result<Vec<Published>> {
+        let seen = self.seen();
         let Durability::Replicated(wanted) = self.durability else {
-            return Ok(self.redis.publish(self.id, messages, self.memory_ms).await?.1);
+            let (epoch, published) = self.redis.publish(self.id, messages, self.memory_ms, seen.as_ref()).await?;
+            self.keep_newest(epoch, &published);
+            return Ok(published);
         };
         // One call, so that no other server than the one that wrote answers for its replicas. If they are
         // too few, all is said again: after a failover the new master may not have it.
         let wait = (wanted, self.retry);
-        let (reached, published) = self.redis.publish_replicated(self.id, messages, self.memory_ms, wait).await?;
+        let answer = self.redis.publish_replicated(self.id, messages, self.memory_ms, seen.as_ref(), wait).await?;
+        let (reached, (epoch, published)) = answer;
+        self.keep_newest(epoch, &published);
         if reached < wanted {
             return Err(Error::new(Kind::RedisRefused, format!("reach {wanted} replicas: {reached} answered")));
         }

@@ -15,5 +15,5 @@
 mod gather;
 mod mark;
 
-pub use gather::{Answer, Job, Outcome, Publisher, Sink};
+pub use gather::{Answer, Job, Outcome, Publisher, Sink, Witness};
 pub use mark::mark;

@@ -33,6 +33,9 @@ static FORGET_GROUP: Script = Script::new("remove a group", include_str!("lua/fo
 /// Has a group read again, if the lease is still ours.
 static MOVE_BACK: Script = Script::new("move a group back", include_str!("lua/move_back.lua"));
 
+/// Makes a group of a log.
+static CREATE_GROUP: Script = Script::new("make a group", include_str!("lua/create_group.lua"));
+
 /// One page of what was taken over from other consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
@@ -112,6 +115,16 @@ impl Redis {
     /// As Redis answers.
     pub async fn create_group(&self, key: &str, group: &str, after: EntryId) -> Result<bool> {
         self.create_group_on(key, group, after, true).await
+    }
+
+    /// As [`Redis::create_group`] on the log of a partition. One that was deleted is made anew as not
+    /// initialised, so that the archive worker fills it.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn create_log_group(&self, p: PartitionId, group: &str, after: EntryId) -> Result<bool> {
+        let keys = vec![self.keys().epoch(p), self.keys().log(p), self.keys().seq(p)];
+        Ok(CREATE_GROUP.run(self, keys, vec![Arg::from(group), after.to_string().into()]).await?.int()? == 1)
     }
 
     /// As [`Redis::create_group`], unless the stream doesn't exist: that is left so.

@@ -10,6 +10,7 @@ use crate::model::{Cursor, Entry, EntryId, PartitionId, Room};
 static RESTORE_ROOMS: Script = Script::new("restore rooms", include_str!("lua/restore_rooms.lua"));
 static INITIALISE: Script = Script::new("initialise a partition", include_str!("lua/initialise.lua"));
 static POSITIONS: Script = Script::new("read the positions of a partition", include_str!("lua/positions.lua"));
+static LOG_LOST: Script = Script::new("give a log up that has lost its end", include_str!("lua/log_lost.lua"));
 static REDELIVER_OWED: Script = Script::new("deliver what is owed", include_str!("lua/redeliver_owed.lua"));
 
 /// Entries of a log that was lost before a group had settled them: they are in the archive.
@@ -65,8 +66,9 @@ impl Redis {
     }
 
     /// Makes the groups of a partition at their checkpoints, lets the log go on after `last`, notes
-    /// what groups are owed of what is archived up to `archived`, and sets `epoch`. `false`: the
-    /// partition was initialised already, and nothing was done.
+    /// what groups are owed of what is archived up to `archived`, and sets `epoch`. A log that ends before
+    /// `archived` loses its remains before `remains`, which the caller has found in the archive.
+    /// `false`: the partition was initialised already, and nothing was done.
     ///
     /// # Errors
     /// As Redis answers. Repeating is harmless.
@@ -76,23 +78,16 @@ impl Redis {
         epoch: &str,
         last: EntryId,
         archived: EntryId,
+        remains: EntryId,
         groups: &[(String, EntryId)],
     ) -> Result<bool> {
-        let mut args = vec![Arg::from(epoch), last.to_string().into(), archived.to_string().into()];
+        let ids = [last, archived, remains].map(|id| Arg::from(id.to_string()));
+        let mut args = vec![Arg::from(epoch)];
+        args.extend(ids);
         for (group, checkpoint) in groups {
             args.extend([Arg::from(group.as_str()), checkpoint.to_string().into()]);
         }
         Ok(INITIALISE.run(self, self.partition_keys(p), args).await?.int()? == 1)
-    }
-
-    /// Lets the log of an initialised partition go on after `last`, if it stands before: a Redis that
-    /// came back without its last writes must not give their ids again.
-    ///
-    /// # Errors
-    /// As Redis answers. Repeating is harmless.
-    pub async fn raise_log(&self, p: PartitionId, last: EntryId) -> Result<()> {
-        let args = vec![Arg::from(""), last.to_string().into(), EntryId::ZERO.to_string().into()];
-        INITIALISE.run(self, self.partition_keys(p), args).await.map(|_| ())
     }
 
     /// The last id that a log has given, also if that entry is gone; nothing without a log.
@@ -108,6 +103,16 @@ impl Redis {
         let mut pairs = info.chunks_exact(2);
         let found = pairs.find(|pair| pair[0].text().is_ok_and(|name| name == "last-generated-id"));
         found.map(|pair| pair[1].text()?.parse()).transpose()
+    }
+
+    /// Takes the epoch from a partition in which the entry `seen` was seen under `epoch`, if its log ends
+    /// before it now: the archive worker then compares it with the archive before it goes on.
+    ///
+    /// # Errors
+    /// As Redis answers. Repeating is harmless.
+    pub async fn log_lost(&self, p: PartitionId, epoch: &str, seen: EntryId) -> Result<bool> {
+        let keys = vec![self.keys().epoch(p), self.keys().log(p)];
+        Ok(LOG_LOST.run(self, keys, vec![Arg::from(epoch), seen.to_string().into()]).await?.int()? == 1)
     }
 
     /// Has a group read the log again after `after`, and takes its checkpoint back.
@@ -179,7 +184,8 @@ impl Redis {
     }
 
     fn partition_keys(&self, p: PartitionId) -> Vec<String> {
-        vec![self.keys().epoch(p), self.keys().log(p), self.keys().checkpoint(p), self.keys().owed(p)]
+        let names = self.keys();
+        vec![names.epoch(p), names.log(p), names.seq(p), names.checkpoint(p), names.owed(p)]
     }
 }
 

@@ -10,9 +10,12 @@ use fred::types::streams::XID;
 
 use super::call::Call;
 use super::failure::failed;
-use super::{Arg, Reader, Redis, Reply};
+use super::{Arg, Reader, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, EntryId, EntryKind, PartitionId, Room};
+
+/// The epoch, unless the log was deleted.
+static EPOCH: Script = Script::new("read the epoch of a partition", include_str!("lua/epoch.lua"));
 
 /// An entry of a stream as Redis gives it: its id, and fields with their values in turn.
 /// No fields: the entry was deleted or trimmed.
@@ -124,12 +127,13 @@ impl Redis {
         Ok(u64::try_from(self.command("XLEN", vec![key]).await?.int()?).unwrap_or(0))
     }
 
-    /// The partition's incarnation, or nothing if it isn't initialised.
+    /// The partition's incarnation, or nothing if it isn't initialised, or its log was deleted.
     ///
     /// # Errors
     /// As Redis answers.
     pub async fn epoch(&self, p: PartitionId) -> Result<Option<String>> {
-        let reply = self.command("GET", vec![self.keys().epoch(p)]).await?;
+        let keys = vec![self.keys().epoch(p), self.keys().log(p), self.keys().seq(p)];
+        let reply = EPOCH.run(self, keys, Vec::new()).await?;
         Ok(reply.optional_text()?.map(str::to_owned))
     }
 }

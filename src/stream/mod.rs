@@ -47,7 +47,7 @@ pub use lease::Holder;
 pub use log::RawEntry;
 pub use members::{MemberStep, Step, Stepped};
 pub use meta::Meta;
-pub use publish::{Publish, Published};
+pub use publish::{Publish, Published, Seen};
 pub use replay_job::ReplayJob;
 pub use script::{Arg, Reply, Script};
 pub use server::Info;

@@ -36,6 +36,15 @@ pub struct Publish {
     pub envelope: Bytes,
 }
 
+/// An entry that was in the log of a partition, and its epoch then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The partition's incarnation.
+    pub epoch: String,
+    /// The entry.
+    pub id: EntryId,
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
@@ -53,18 +62,21 @@ impl Redis {
     /// Writes messages of one partition into its log, in order; one answer each.
     /// `memory_ms` is how long a device's memory lives after its last message.
     ///
-    /// Gives the partition's epoch with the answers.
+    /// Gives the partition's epoch with the answers. `seen` is the newest entry that the caller knows to
+    /// be in the log: a log that ends before it has lost writes, and is not written to.
     ///
     /// # Errors
-    /// [`Kind::NotInitialised`] without an epoch. After [`Kind::RedisUnavailable`] it is unclear
-    /// whether the messages were written; publishing the same again finds out.
+    /// [`Kind::NotInitialised`] without an epoch, or if the log has lost `seen`. After
+    /// [`Kind::RedisUnavailable`] it is unclear whether the messages were written; publishing the same again
+    /// finds out.
     pub async fn publish(
         &self,
         partition: PartitionId,
         messages: &[&Publish],
         memory_ms: u64,
+        seen: Option<&Seen>,
     ) -> Result<(String, Vec<Published>)> {
-        let (keys, args) = self.publish_words(partition, messages, memory_ms);
+        let (keys, args) = self.publish_words(partition, messages, memory_ms, seen);
         answers(PUBLISH.run(self, keys, args).await?, messages.len())
     }
 
@@ -78,14 +90,21 @@ impl Redis {
         partition: PartitionId,
         messages: &[&Publish],
         memory_ms: u64,
+        seen: Option<&Seen>,
         replicas: (u32, Duration),
-    ) -> Result<(u32, Vec<Published>)> {
-        let (keys, args) = self.publish_words(partition, messages, memory_ms);
+    ) -> Result<(u32, (String, Vec<Published>))> {
+        let (keys, args) = self.publish_words(partition, messages, memory_ms, seen);
         let (reply, reached) = PUBLISH.run_replicated(self, keys, args, replicas).await?;
-        Ok((reached, answers(reply, messages.len())?.1))
+        Ok((reached, answers(reply, messages.len())?))
     }
 
-    fn publish_words(&self, partition: PartitionId, messages: &[&Publish], memory_ms: u64) -> (Vec<String>, Vec<Arg>) {
+    fn publish_words(
+        &self,
+        partition: PartitionId,
+        messages: &[&Publish],
+        memory_ms: u64,
+        seen: Option<&Seen>,
+    ) -> (Vec<String>, Vec<Arg>) {
         let names = self.keys();
         let mut keys = vec![
             names.epoch(partition),
@@ -105,10 +124,12 @@ impl Redis {
             of_message.push(index);
         }
         keys.extend(devices.iter().map(|(user, device)| names.dedup(partition, user, device)));
-        let mut args = Vec::with_capacity(2 + devices.len() + 4 * messages.len());
+        let mut args = Vec::with_capacity(4 + devices.len() + 4 * messages.len());
         args.push(Arg::from(devices.len() as u64));
         args.push(Arg::from(memory_ms));
         args.extend(devices.iter().map(|(user, _)| Arg::from(*user)));
+        args.push(Arg::from(seen.map_or("", |seen| seen.epoch.as_str())));
+        args.push(Arg::from(seen.map_or(EntryId::ZERO, |seen| seen.id).to_string()));
         for (message, device) in messages.iter().zip(of_message) {
             args.push(Arg::from(device as u64 + 1));
             args.push(Arg::from(message.room.as_str()));

@@ -38,8 +38,8 @@ async fn a_large_call_that_is_repeated_stores_nothing_twice() {
     let redis = redis().await;
     let messages: Vec<Publish> = (0..256).map(message).collect();
     let messages: Vec<&Publish> = messages.iter().collect();
-    let (_, first) = redis.publish(P, &messages, 60_000).await.unwrap();
-    let (_, again) = redis.publish(P, &messages, 60_000).await.unwrap();
+    let (_, first) = redis.publish(P, &messages, 60_000, None).await.unwrap();
+    let (_, again) = redis.publish(P, &messages, 60_000, None).await.unwrap();
     for (n, (first, again)) in first.into_iter().zip(again).enumerate() {
         let Published::Stored(place) = first else { panic!("{n}: {first:?}") };
         assert_eq!((place.seq, again), (n as u64 + 1, Published::Known(place)));

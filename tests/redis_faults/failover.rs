@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Mode, Proxy, Receiver, Redis, Stack, wait_until_eq};
+use crate::support::{Client, Format, Mode, Proxy, Receiver, Redis, Stack, wait_until_eq};
 use crate::world::{builder, join, wait_for_info};
 
 const ROOM: &str = "chat";
@@ -31,7 +31,7 @@ impl Pair {
         wait_for_info(&replica, "replication", "master_link_status:up").await;
         let receiver = Receiver::start().await;
         let url = format!("redis://{}", clients.addr());
-        let stack = builder(&receiver).edges(1).redis(replica).redis_url(url).start().await;
+        let stack = builder(&receiver).redis(replica).redis_url(url).start().await;
         let mut alice = stack.client("alice", "phone").await;
         let mut bob = stack.client("bob", "desk").await;
         bob.join(ROOM, json!("start")).await;
@@ -104,5 +104,49 @@ async fn a_replica_without_the_last_writes_resumes_nobody_who_saw_them() {
     assert_eq!(client.bodies(ROOM), ["again-1", "again-2", "again-3", "again-4"].map(Value::from));
     let all = (KEPT + LOST + 1) as usize;
     assert_eq!(pair.stack.archived_when(ROOM, all).await, pair.stack.logged(ROOM).await);
+    pair.stack.assert_no_panic();
+}
+
+/// The lost messages had been archived: nothing is lost, and no number of theirs is given again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_what_was_archived_goes_on_after_it() {
+    let mut pair = Pair::start().await;
+    let kept = pair.bob.cursor(ROOM);
+    pair.lose().await;
+    let seen = pair.bob.cursor(ROOM);
+    pair.stack.archived_when(ROOM, (KEPT + LOST) as usize).await;
+    pair.fail_over().await;
+
+    assert_eq!(pair.send("after").await, KEPT + LOST + 1, "the number after the last that was archived");
+    let (client, joined) = pair.join("one-who-saw-less", &kept).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    assert_eq!(client.bodies(ROOM), [json!(6), json!(7), json!(8), json!("after")]);
+    let (_, joined) = pair.join("one-who-saw-all", &seen).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    let rows = pair.stack.archived_when(ROOM, (KEPT + LOST + 1) as usize).await;
+    assert!(rows.iter().map(|(seq, _)| *seq).eq(1..=KEPT + LOST + 1), "{rows:?}");
+    pair.stack.assert_all_run();
+    pair.stack.assert_no_panic();
+}
+
+/// The first who writes after the loss is an edge that has never written into that log: what it has
+/// delivered is what it knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_has_only_read_what_was_lost_gives_no_number_again() {
+    let mut pair = Pair::start().await;
+    let mut carol = pair.stack.client_at("edge2", Format::Json, "carol", "desk").await;
+    carol.join(ROOM, json!("start")).await;
+    pair.lose().await;
+    carol.delivered_up_to(ROOM, KEPT + LOST).await;
+    let archived = pair.stack.archived_when(ROOM, (KEPT + LOST) as usize).await;
+    pair.stack.kill9("edge");
+    pair.fail_over().await;
+
+    let sent = carol.send_until_sent(ROOM, "after", json!("after")).await;
+    assert_eq!(sent["seq"], KEPT + LOST + 1, "the number after the last that was archived");
+    carol.delivered_up_to(ROOM, KEPT + LOST + 1).await;
+    let mut rows = pair.stack.archived_when(ROOM, archived.len() + 1).await;
+    assert_eq!(rows.pop(), Some((KEPT + LOST + 1, "after".to_owned())));
+    assert_eq!(rows, archived);
     pair.stack.assert_no_panic();
 }

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Receiver, Redis, Stack};
-use crate::world::{builder, join};
+use crate::support::{Client, Receiver, Redis, Stack, wait_until};
+use crate::world::{builder, join, logs};
 
 const ROOM: &str = "chat";
 /// Messages that reach the archive, and those after them that do not.
@@ -14,7 +14,7 @@ const UNARCHIVED: u64 = 3;
 /// A room whose last messages are in Redis alone, and Bob, who has seen all of them.
 struct Loss {
     stack: Stack,
-    _receiver: Receiver,
+    receiver: Receiver,
     alice: Client,
     bob: Client,
 }
@@ -30,7 +30,7 @@ impl Loss {
             alice.send(ROOM, &format!("c-{n}"), json!(n)).await;
         }
         stack.archived_when(ROOM, ARCHIVED as usize).await;
-        let mut loss = Self { stack, _receiver: receiver, alice, bob };
+        let mut loss = Self { stack, receiver, alice, bob };
         loss.bob.delivered_up_to(ROOM, ARCHIVED).await;
         loss
     }
@@ -98,6 +98,36 @@ async fn a_deleted_log_is_served_from_the_archive_and_its_numbers_go_on() {
         assert_eq!(client.bodies(ROOM).last(), Some(&json!("after")));
     }
     loss.stack.archived_when(ROOM, ARCHIVED as usize + 1).await;
+    loss.assert_no_number_twice().await;
+    loss.stack.assert_no_panic();
+}
+
+/// A log that is deleted under running workers owes the endpoint what it had not got: the archive has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_log_costs_an_endpoint_nothing_that_was_archived() {
+    let mut loss = Loss::prepare().await;
+    let bodies = |loss: &Loss| -> Vec<Value> {
+        let callbacks = loss.receiver.accepted().into_iter().map(|callback| callback.json());
+        callbacks.filter(|c| c["type"] == "message").map(|c| c["data"]["body"].clone()).collect()
+    };
+    wait_until("the endpoint has all", async || bodies(&loss).len() == ARCHIVED as usize).await;
+    loss.stack.process("callback").kill9();
+    for n in 6..=8 {
+        loss.alice.send(ROOM, &format!("c-{n}"), json!(n)).await;
+    }
+    loss.stack.archived_when(ROOM, 8).await;
+    for log in logs(&loss.stack) {
+        loss.stack.redis().command(["DEL", &log]).await;
+    }
+    let sent = loss.alice.send_until_sent(ROOM, "c-9", json!(9)).await;
+    assert_eq!(seq_of(&sent), 9);
+    loss.stack.start_again("callback").await;
+    wait_until("the endpoint has all", async || bodies(&loss).len() >= 9).await;
+    let mut got: Vec<u64> = bodies(&loss).iter().map(|body| body.as_u64().unwrap()).collect();
+    got.sort_unstable();
+    assert_eq!(got, (1..=9).collect::<Vec<_>>());
+    loss.bob.delivered_up_to(ROOM, 9).await;
+    loss.stack.archived_when(ROOM, 9).await;
     loss.assert_no_number_twice().await;
     loss.stack.assert_no_panic();
 }

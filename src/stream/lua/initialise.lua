@@ -1,7 +1,8 @@
 -- Makes a partition's groups where they were, lets its log go on after what was archived, and only
 -- then says that it is initialised.
--- KEYS: epoch, log, checkpoints, owed. ARGV: new epoch or '' (only raise the log), id that the log goes on after,
--- id up to which the archive holds everything, then two per group: name, checkpoint.
+-- KEYS: epoch, log, seq, checkpoints, owed. ARGV: new epoch, id that the log goes on after,
+-- id up to which the archive holds everything, id before which the log's remains are in the archive too,
+-- then two per group: name, checkpoint.
 -- Answers 1, or 0 if the partition was initialised already.
 local function less(a, b)
   local a_ms, a_n = string.match(a, '(%d+)-(%d+)')
@@ -9,23 +10,28 @@ local function less(a, b)
   a_ms, a_n, b_ms, b_n = tonumber(a_ms), tonumber(a_n), tonumber(b_ms), tonumber(b_n)
   return a_ms < b_ms or (a_ms == b_ms and a_n < b_n)
 end
-if ARGV[1] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+-- A log that was deleted takes what its epoch said with it.
+local deleted = redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1
+if redis.call('EXISTS', KEYS[1]) == 1 and not deleted then return 0 end
+local last = '0-0'
+local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
+for at = 1, #info, 2 do
+  if info[at] == 'last-generated-id' then last = info[at + 1] end
+end
+-- A log that lost only its end goes on after a hole, which the archive fills: what comes before the hole
+-- and is archived too goes, so that everything before the log is read from there.
+if less(last, ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[4]) end
 local empty = redis.call('XLEN', KEYS[2]) == 0
-for at = 4, #ARGV, 2 do
+for at = 5, #ARGV, 2 do
   local group, checkpoint = ARGV[at], ARGV[at + 1]
   -- It may be there already: a worker that missed it made it again.
   redis.pcall('XGROUP', 'CREATE', KEYS[2], group, checkpoint, 'MKSTREAM')
-  redis.call('HSETNX', KEYS[3], group, checkpoint)
+  redis.call('HSETNX', KEYS[4], group, checkpoint)
   -- What the group had not settled and the log lost is copied from the archive later.
   if empty and less(checkpoint, ARGV[3]) then
-    redis.call('HSETNX', KEYS[4], group, checkpoint .. ' ' .. ARGV[3])
+    redis.call('HSETNX', KEYS[5], group, checkpoint .. ' ' .. ARGV[3])
   end
 end
-local info = redis.call('XINFO', 'STREAM', KEYS[2])
-for at = 1, #info, 2 do
-  if info[at] == 'last-generated-id' and less(info[at + 1], ARGV[2]) then
-    redis.call('XSETID', KEYS[2], ARGV[2])
-  end
-end
-if ARGV[1] ~= '' then redis.call('SET', KEYS[1], ARGV[1]) end
+if less(last, ARGV[2]) then redis.call('XSETID', KEYS[2], ARGV[2]) end
+redis.call('SET', KEYS[1], ARGV[1])
 return 1

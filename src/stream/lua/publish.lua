@@ -1,17 +1,38 @@
 -- Accepts messages of one partition, all in one atomic step.
 -- KEYS: epoch, log, seq, head, closed, then the memory of each device
 -- ARGV: number of devices, life of a memory in ms, the user of each device,
+--       then epoch and id of an entry that the caller knows to be in the log ('' and '0-0': none),
 --       then four per message: device (1…), room, mark (16 bytes of cid, 8 of content), envelope
 -- Answer: epoch, and 25 bytes per message: code, ms, n, seq
 --   codes: 0 stored, 1 known already, 2 the cid was used for something else, 3 the room is closed
 local RECORD = 48
 local KEPT = 64
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
+-- Rooms without their log: somebody deleted it, and the archive has to be asked before it goes on.
+if not epoch or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
 local devices = tonumber(ARGV[1])
-local first = devices + 3
+local first = devices + 5
+
+-- The log of a replica that was promoted without the last writes, or of a backup, ends before what is
+-- known of it: numbers must not be given again before it was compared with the archive.
+local seen_epoch, seen = ARGV[first - 2], ARGV[first - 1]
+if epoch == seen_epoch and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0 then
+  local ms, n = string.match(seen, '(%d+)-(%d+)')
+  ms, n = tonumber(ms), tonumber(n)
+  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then
+      local last_ms, last_n = string.match(info[at + 1], '(%d+)-(%d+)')
+      last_ms, last_n = tonumber(last_ms), tonumber(last_n)
+      if last_ms < ms or (last_ms == ms and last_n < n) then
+        redis.call('DEL', KEYS[1])
+        return redis.error_reply('NOTINIT the log has lost its last entries')
+      end
+    end
+  end
+end
 
 local rooms, known = {}, {}
 for i = first, #ARGV, 4 do

@@ -1,6 +1,7 @@
 -- Where a partition's log and some of its rooms stand, at one moment.
 -- KEYS: epoch, log, seq, head; ARGV: rooms
--- Answer: epoch or nil, length, last id ever given, first id or nil, seqs, heads
+-- Answer: epoch, length, last id ever given, first id or nil, seqs, heads. No epoch: the partition isn't
+-- initialised, or its log was deleted.
 local length, last, first = 0, '0-0', false
 if redis.call('EXISTS', KEYS[2]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[2])
@@ -14,9 +15,11 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
     end
   end
 end
+local epoch = redis.call('GET', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1 then epoch = false end
 local seqs, heads = {}, {}
 if #ARGV > 0 then
   seqs = redis.call('HMGET', KEYS[3], unpack(ARGV))
   heads = redis.call('HMGET', KEYS[4], unpack(ARGV))
 end
-return { redis.call('GET', KEYS[1]), length, last, first, seqs, heads }
+return { epoch, length, last, first, seqs, heads }

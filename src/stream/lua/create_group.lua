@@ -1,0 +1,11 @@
+-- Makes a group of a partition's log, and the log if it is gone.
+-- KEYS: epoch, log, seq. ARGV: group, id after which it begins. Answers 1, or 0 if the group was there.
+-- A log that somebody deleted is made anew only as one that is not initialised: what it lost has to
+-- be found in the archive first.
+if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1 then redis.call('DEL', KEYS[1]) end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[1], ARGV[2], 'MKSTREAM')
+if made.err then
+  if string.find(made.err, 'BUSYGROUP', 1, true) then return 0 end
+  return made
+end
+return 1

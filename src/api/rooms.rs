@@ -16,7 +16,7 @@ use crate::archive::flush as flush_archive;
 use crate::model::{Cid, DeviceId, FileRef, Item, Message, Room, SenderType, UserId};
 use crate::protocol::{FILE_NAME_BYTES_MAX, FILE_URL_BYTES_MAX, KIND_BYTES_MAX, KIND_DEFAULT, check_body};
 use crate::publish::{Outcome, mark};
-use crate::stream::Publish;
+use crate::stream::{Generation, Publish};
 
 /// Longest wait of a flush if the caller names none.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
@@ -129,7 +129,8 @@ fn prepare(api: &Api, room: &Room, user: &UserId, cid: &Cid, message: &NewMessag
     // A backend sends more than one device does: its cids are spread over many memories, so that
     // some thousands are remembered.
     let device = name(DeviceId::new(&format!("{API_DEVICE}-{:02x}", mark[0] % API_MEMORIES)), "bad_request")?;
-    Ok(Publish { room: room.clone(), user: user.clone(), device, mark, envelope })
+    let generation = Generation::default();
+    Ok(Publish { room: room.clone(), user: user.clone(), device, generation, mark, envelope })
 }
 
 fn name<T>(checked: crate::Result<T>, code: &'static str) -> Result<T, Problem> {

@@ -9,7 +9,7 @@ use crate::model::{Cid, DeviceId, Item, Message, Room, SenderType, UserId};
 use crate::protocol::{KIND_BYTES_MAX, KIND_DEFAULT, check_body};
 use crate::publish::{Outcome as Published, Publisher, mark};
 use crate::service::SettingsArgs;
-use crate::stream::Publish;
+use crate::stream::{Generation, Publish};
 
 /// Puts a message into a room, and returns when it is durable.
 ///
@@ -96,7 +96,8 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
     let mark = mark(&room, &message);
     let envelope = Item::Message(message).encode().into();
     let publisher = Publisher::start(&here.redis, &here.settings, here.partitions, None).await?;
-    let publish = Publish { room: room.clone(), user: user.clone(), device: device.clone(), mark, envelope };
+    let (room_name, generation) = (room.clone(), Generation::default());
+    let publish = Publish { room: room_name, user: user.clone(), device: device.clone(), generation, mark, envelope };
     let refused = |kind, what: String| Err(Error::new(kind, format!("publish to room {room}: {what}")).into());
     match publisher.publish(publish).await {
         Published::Accepted { place, duplicate } if args.json => {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::Edge;
 use crate::error::Result;
 use crate::model::{DeviceId, UserId};
+use crate::stream::DeviceHolder;
 
 /// How often the pulse beats.
 const BEAT: Duration = Duration::from_millis(200);
@@ -78,9 +79,14 @@ pub(super) enum Holder {
 }
 
 impl Edge {
+    /// One of our connections, as the holder of its device.
+    pub(super) fn holder_of(&self, connection: u64) -> DeviceHolder {
+        DeviceHolder { edge: self.id.clone(), connection }
+    }
+
     /// Who has the device of `connection` now.
     pub(super) async fn holder(&self, user: &UserId, device: &DeviceId, connection: u64) -> Result<Holder> {
-        let ours = format!("{} {connection}", self.id);
+        let ours = self.holder_of(connection);
         Ok(match self.redis.device_holder(user, device).await? {
             Some(holder) if holder == ours => Holder::Us,
             Some(_) => Holder::Another,

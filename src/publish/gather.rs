@@ -211,7 +211,7 @@ impl Partition {
         // The place of a repeat may be of an earlier epoch.
         let stored = published.iter().filter_map(|published| match published {
             Published::Stored(place) => Some(place.id),
-            Published::Known(_) | Published::CidConflict | Published::RoomClosed => None,
+            _ => None,
         });
         // In another epoch, what was stored in the one before says nothing.
         let before = self.stored.take().filter(|before| before.epoch == epoch).map(|before| before.id);
@@ -244,5 +244,7 @@ fn outcome(published: Published) -> Outcome {
         Published::Known(place) => Outcome::Accepted { place, duplicate: true },
         Published::CidConflict => Outcome::CidConflict,
         Published::RoomClosed => Outcome::RoomClosed,
+        // Nothing was stored, and whoever still listens repeats it where the device is now.
+        Published::Superseded => Outcome::Unavailable,
     }
 }

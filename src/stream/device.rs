@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Arg, Redis, Reply, Script};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, DeviceId, Room, UserId};
 
 /// Raises read markers, never lowers them.
@@ -30,11 +30,37 @@ static ADVANCE: Script = Script::new(
      redis.call('PEXPIRE', KEYS[1], ARGV[1]) return 1",
 );
 
-/// Deletes a key if it still has the value that we put there.
-static RELEASE: Script = Script::new(
-    "release a device",
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
-);
+static HOLD: Script = Script::new("note who holds a device", include_str!("lua/hold_device.lua"));
+static RELEASE: Script = Script::new("release a device", include_str!("lua/release_device.lua"));
+
+/// How long a device that nobody holds keeps its last generation: Redis' clock may be set back by so much.
+const GENERATION_TTL: Duration = Duration::from_secs(3_600);
+
+/// Orders the connections of a device: a newer one has a higher generation. 0: no connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// Who has the connection of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceHolder {
+    /// The edge.
+    pub edge: String,
+    /// Its connection.
+    pub connection: u64,
+}
+
+impl DeviceHolder {
+    fn text(&self) -> String {
+        format!("{} {}", self.edge, self.connection)
+    }
+
+    /// Nothing if only a generation is left.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (edge, connection) = (words.next()?, words.next()?);
+        Some(Self { edge: edge.to_owned(), connection: connection.parse().ok()? })
+    }
+}
 
 /// Cursors of one device that changed.
 #[derive(Debug, Clone)]
@@ -106,7 +132,8 @@ impl Redis {
         RAISE.run(self, vec![self.keys().read_marker(user)], args).await.map(|_| ())
     }
 
-    /// Notes that `holder` has the connection of a device; gives who had it before.
+    /// Notes that `holder` has the connection of a device; gives who had it before, and the connection's
+    /// generation.
     ///
     /// # Errors
     /// As Redis answers.
@@ -114,29 +141,33 @@ impl Redis {
         &self,
         user: &UserId,
         device: &DeviceId,
-        holder: &str,
+        holder: &DeviceHolder,
         ttl: Duration,
-    ) -> Result<Option<String>> {
-        let key = self.keys().device(user, device);
-        let args = vec![key, holder.to_owned(), "EX".into(), ttl.as_secs().to_string(), "GET".into()];
-        Ok(self.command("SET", args).await?.optional_text()?.map(str::to_owned))
+    ) -> Result<(Option<DeviceHolder>, Generation)> {
+        let args = vec![Arg::from(holder.text()), u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).into()];
+        let mut parts = HOLD.run(self, vec![self.keys().device(user, device)], args).await?.list()?.into_iter();
+        let mut part = || parts.next().unwrap_or(Reply::Nil);
+        let generation = part().text()?.parse().map_err(|_| Error::new(Kind::Corrupt, "read a generation"))?;
+        Ok((part().optional_text()?.and_then(DeviceHolder::parse), Generation(generation)))
     }
 
     /// Who has the connection of a device.
     ///
     /// # Errors
     /// As Redis answers.
-    pub async fn device_holder(&self, user: &UserId, device: &DeviceId) -> Result<Option<String>> {
+    pub async fn device_holder(&self, user: &UserId, device: &DeviceId) -> Result<Option<DeviceHolder>> {
         let holder = self.command("GET", vec![self.keys().device(user, device)]).await?;
-        Ok(holder.optional_text()?.map(str::to_owned))
+        Ok(holder.optional_text()?.and_then(DeviceHolder::parse))
     }
 
     /// Forgets the connection of a device if `holder` still has it.
     ///
     /// # Errors
     /// As Redis answers.
-    pub async fn release_device(&self, user: &UserId, device: &DeviceId, holder: &str) -> Result<()> {
-        RELEASE.run(self, vec![self.keys().device(user, device)], vec![Arg::from(holder)]).await.map(|_| ())
+    pub async fn release_device(&self, user: &UserId, device: &DeviceId, holder: &DeviceHolder) -> Result<()> {
+        let ttl = u64::try_from(GENERATION_TTL.as_millis()).unwrap_or(u64::MAX);
+        let args = vec![Arg::from(holder.text()), ttl.into()];
+        RELEASE.run(self, vec![self.keys().device(user, device)], args).await.map(|_| ())
     }
 }
 

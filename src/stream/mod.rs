@@ -37,7 +37,7 @@ mod trim;
 
 pub use connection::{Reader, Redis, Waker};
 pub use dead::{DEAD_ERROR_BYTES_MAX, DeadLetter};
-pub use device::DeviceCursors;
+pub use device::{DeviceCursors, DeviceHolder, Generation};
 pub use durability::Verified;
 pub use group::{Acknowledged, Claimed, GroupStream, MovedBack, Settlement, Spent};
 pub use group_info::{ConsumerInfo, GroupInfo, PendingEntry, PendingSummary};

@@ -6,12 +6,16 @@
 //! Many messages share one call, because the call itself is the larger part of its cost. A device's
 //! memory is a string of fixed records (16 bytes of the cid's digest, 8 of the content's, the place),
 //! searched by one `find`; the last 64 are always in it. Answers come back as one string.
+//!
+//! A send may be written long after it was repeated on a newer connection of its device: by an edge that
+//! was frozen, or cut off from Redis. Its cid may be forgotten by then. So the memory begins with the
+//! newest generation that has stored something, and what an older one still has to say is refused.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Arg, Redis, Reply, Script};
+use super::{Arg, Generation, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::fault::{self, Fault};
 use crate::model::{Cursor, EntryId, PartitionId};
@@ -30,6 +34,8 @@ pub struct Publish {
     pub user: crate::model::UserId,
     /// From which device.
     pub device: crate::model::DeviceId,
+    /// Of the connection that sent it.
+    pub generation: Generation,
     /// Digest of the cid (16 bytes) and of room, kind, body and file (8 bytes).
     pub mark: [u8; 24],
     /// The envelope.
@@ -56,6 +62,9 @@ pub enum Published {
     CidConflict,
     /// The room is closed.
     RoomClosed,
+    /// A newer connection of the device has stored something since: this send was repeated there if it
+    /// still mattered, perhaps so long ago that nobody knows.
+    Superseded,
 }
 
 impl Redis {
@@ -134,7 +143,7 @@ impl Redis {
             args.push(Arg::from(device as u64 + 1));
             args.push(Arg::from(message.room.as_str()));
             let mark = if fault::active(Fault::NoDeduplication) { rand::random() } else { message.mark };
-            args.push(Arg::from(mark.to_vec()));
+            args.push(Arg::from([&mark[..], &message.generation.0.to_be_bytes()].concat()));
             args.push(Arg::from(message.envelope.clone()));
         }
         (keys, args)
@@ -157,6 +166,7 @@ fn answers(reply: Reply, expected: usize) -> Result<(String, Vec<Published>)> {
             1 => Ok(Published::Known(place)),
             2 => Ok(Published::CidConflict),
             3 => Ok(Published::RoomClosed),
+            4 => Ok(Published::Superseded),
             _ => Err(corrupt()),
         }
     });

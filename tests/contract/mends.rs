@@ -2,7 +2,7 @@
 
 use millstream::config::{RedisSettings, Secret};
 use millstream::model::{Cursor, DeviceId, EntryId, PartitionId, Room, UserId};
-use millstream::stream::{DeviceCursors, MemberStep, Publish, Published, Redis, Step};
+use millstream::stream::{DeviceCursors, DeviceHolder, Generation, MemberStep, Publish, Published, Redis, Step};
 
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ fn message(n: u64) -> Publish {
         room: Room::new("hall").unwrap(),
         user: UserId::new("backend").unwrap(),
         device: DeviceId::new("d").unwrap(),
+        generation: Generation::default(),
         mark,
         envelope: vec![0; 10].into(),
     }
@@ -70,6 +71,66 @@ async fn a_gone_edge_with_many_members_is_swept_to_its_end() {
     .await;
     // One room_created, and for each user that they came and went.
     assert_eq!(redis.length(&redis.keys().log(P)).await.unwrap(), 1 + 2 * 6_000);
+}
+
+/// Once a newer connection of a device has stored something, what an older one still has to say is refused,
+/// however long its cid has been forgotten.
+#[tokio::test]
+async fn an_older_connection_stores_nothing_after_a_newer_one() {
+    let redis = redis().await;
+    let publish = async |generation, n| {
+        let message = Publish { generation: Generation(generation), ..message(n) };
+        redis.publish(P, &[&message], 60_000, None).await.unwrap().1[0]
+    };
+    let is_stored = |published: Published| assert!(matches!(published, Published::Stored(_)), "{published:?}");
+    // By who has no connection, or a version that knew of no generations.
+    is_stored(publish(0, 0).await);
+    let first = publish(5, 1).await;
+    is_stored(first);
+    let Published::Stored(place) = first else { unreachable!("it is stored") };
+    assert_eq!(publish(9, 1).await, Published::Known(place), "repeated on a newer connection");
+    is_stored(publish(5, 2).await);
+    for n in 3..=200 {
+        is_stored(publish(9, n).await);
+        assert_eq!(publish(5, 1_000 + n).await, Published::Superseded);
+    }
+    assert!(matches!(publish(5, 200).await, Published::Known(_)), "what is known is no loss");
+    assert_eq!(publish(5, 1).await, Published::Superseded, "its cid is forgotten");
+    is_stored(publish(0, 500).await);
+    let call = [(12, 601), (9, 602), (12, 603)];
+    let call = call.map(|(generation, n)| Publish { generation: Generation(generation), ..message(n) });
+    let (_, published) = redis.publish(P, &call.each_ref(), 60_000, None).await.unwrap();
+    is_stored(published[0]);
+    assert_eq!(published[1], Published::Superseded, "in one call, too");
+    is_stored(published[2]);
+    assert_eq!(publish(9, 604).await, Published::Superseded);
+}
+
+/// A newer connection has a higher generation, also if the older one has ended or Redis' clock was set back.
+#[tokio::test]
+async fn a_newer_connection_has_a_higher_generation() {
+    let redis = redis().await;
+    let (user, device) = (UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap());
+    let holder = |edge: &str, connection| DeviceHolder { edge: edge.to_owned(), connection };
+    let hold =
+        async |holder: &DeviceHolder| redis.hold_device(&user, &device, holder, Duration::from_secs(60)).await.unwrap();
+    let (older, newer) = (holder("one", 7), holder("two", 1));
+    let (before, first) = hold(&older).await;
+    assert_eq!(before, None);
+    let (before, second) = hold(&newer).await;
+    assert_eq!(before.as_ref(), Some(&older));
+    assert!(second > first, "{second:?} after {first:?}");
+    redis.release_device(&user, &device, &older).await.unwrap();
+    assert_eq!(redis.device_holder(&user, &device).await.unwrap().as_ref(), Some(&newer), "it is not the older's");
+    redis.release_device(&user, &device, &newer).await.unwrap();
+    assert_eq!(redis.device_holder(&user, &device).await.unwrap(), None);
+    let (before, third) = hold(&older).await;
+    assert_eq!(before, None);
+    assert!(third > second, "{third:?} after {second:?}");
+    let ahead = 1 << 52;
+    let held = vec![redis.keys().device(&user, &device), format!("two 2 {ahead}")];
+    redis.command("SET", held).await.unwrap();
+    assert_eq!(hold(&older).await.1, Generation(ahead + 1));
 }
 
 /// A write that comes late, from an edge that the device has left, takes nothing back.

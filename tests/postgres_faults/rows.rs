@@ -2,7 +2,7 @@
 
 use millstream::config::{RedisSettings, Secret};
 use millstream::model::{DeviceId, Item, Message, Partitions, Room, SenderType, UserId};
-use millstream::stream::{Publish, Published, Redis};
+use millstream::stream::{Generation, Publish, Published, Redis};
 
 use crate::support::{Stack, wait_until};
 use crate::world::{World, builder, checkpoints_are_right, dead_letters, sql};
@@ -28,7 +28,8 @@ async fn publish(stack: &Stack, room: &str, messages: &[(&str, &str)]) -> Vec<St
         let mut mark = [7; 24];
         mark[..8].copy_from_slice(&(n as u64).to_be_bytes());
         let (user, device) = (UserId::new("mallory").unwrap(), DeviceId::new("d").unwrap());
-        Publish { room: room.clone(), user, device, mark, envelope: item.encode().into() }
+        let generation = Generation::default();
+        Publish { room: room.clone(), user, device, generation, mark, envelope: item.encode().into() }
     };
     let messages: Vec<Publish> = messages.iter().enumerate().map(publish).collect();
     let messages: Vec<&Publish> = messages.iter().collect();

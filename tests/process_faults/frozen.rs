@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Format, ROOMS, Receiver, Respond, Stack, StackBuilder, Traffic, readers, wait_until};
+use crate::support::{
+    Format, Mode, Proxy, ROOMS, Receiver, Redis, Respond, Stack, StackBuilder, Traffic, get, readers, wait_until,
+};
 
 /// Messages that have to be accepted before, during and after.
 const BETWEEN: u64 = 60;
@@ -153,4 +155,38 @@ async fn what_an_edge_finds_in_its_sockets_when_it_wakes_up_is_not_stored_again(
     new.send("chat", "c-131", json!(131)).await;
     let expected: Vec<(u64, String)> = (1..=131).map(|n| (n, format!("c-{n}"))).collect();
     assert_eq!(stack.logged("chat").await, expected);
+}
+
+/// An edge holds a send that it could not write yet, and freezes. The device sends it again elsewhere, where
+/// it goes on for longer than cids are remembered. Cause: whoever had a send in hand wrote it whenever it
+/// could, whoever had the device by then; the script must refuse what an older connection still has to say.
+#[tokio::test]
+async fn what_an_edge_had_not_written_when_it_froze_is_not_stored_again() {
+    let redis = Redis::start(&[]).await;
+    let proxy = Proxy::start(redis.addr()).await;
+    let mut stack = builder().edges(1).redis(redis).start().await;
+    let url = format!("redis://{}", proxy.addr());
+    stack.add("cut", "edge", &[("REDIS_URL", &url), ("MILLSTREAM__EDGE__PUBLISH_RETRY", "10m")]);
+    stack.process("cut").ready().await;
+    let mut old = stack.client_at("cut", Format::Json, "alice", "phone").await;
+    old.send("chat", "c-0", json!(0)).await;
+    proxy.set(Mode::Blackhole);
+    old.send_frame(&json!({ "type": "send", "room": "chat", "cid": "c-1", "body": 1 })).await;
+    let retries = "millstream_publish_retries_total{kind=\"RedisUnavailable\"}";
+    wait_until("the edge tries to write it", async || stack.metric("cut", retries).await >= 1.0).await;
+    stack.process("cut").signal("STOP");
+    // What is on its way is lost: only the edge itself still has the send.
+    proxy.set(Mode::Down);
+    let mut new = stack.client_at("edge", Format::Json, "alice", "phone").await;
+    for n in 1..=130 {
+        new.send("chat", &format!("c-{n}"), json!(n)).await;
+    }
+    proxy.set(Mode::Pass);
+    stack.process("cut").signal("CONT");
+    wait_until("the edge is back", async || get(stack.addr("cut"), "/readyz", &[]).await.0 == 200).await;
+    // It writes in the order in which it was given: when this is answered, it has done with what it held.
+    let mut other = stack.client_at("cut", Format::Json, "bob", "desk").await;
+    other.send_until_sent("chat", "last", json!("last")).await;
+    let cids = (0..=130).map(|n| format!("c-{n}")).chain(["last".to_owned()]);
+    assert_eq!(stack.logged("chat").await, (1..).zip(cids).collect::<Vec<_>>());
 }

@@ -174,7 +174,7 @@ impl Session {
         if let Err(error) = self.edge.cursors.write_device(&user, &self.device).await {
             debug!(connection = %self.name, %error, "cursors are written with the next interval");
         }
-        let holder = format!("{} {}", self.edge.id, self.outbox.connection);
+        let holder = self.edge.holder_of(self.outbox.connection);
         if let Err(error) = self.edge.redis.release_device(&user, &self.device, &holder).await {
             debug!(connection = %self.name, %error, "could not release the device");
         }

@@ -26,6 +26,7 @@ use crate::model::{DeviceId, EdgeNote, UserId};
 use crate::protocol::{
     ClientFrame, ErrorCode, Limits, Refusal, RequestRef, ServerFrame, Subprotocol, Welcome, close, decode,
 };
+use crate::stream::Generation;
 use crate::telemetry::names;
 
 /// Longest wait for an older connection of the same device to write its cursors.
@@ -120,6 +121,7 @@ struct Opened {
     saved: Saved,
     ended: CancellationToken,
     freezes: u64,
+    generation: Generation,
 }
 
 async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result<Opened, Ending> {
@@ -145,7 +147,7 @@ async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result
         let _ = tokio::time::timeout(REPLACE_WAIT, older.ended.cancelled()).await;
     }
     match load(&edge, &user, &hello.device, outbox.connection).await {
-        Ok(saved) => Ok(Opened { edge, subprotocol, outbox, hello, saved, ended, freezes }),
+        Ok((saved, generation)) => Ok(Opened { edge, subprotocol, outbox, hello, saved, ended, freezes, generation }),
         Err(error) => {
             debug!(%error, "could not load a device's cursors");
             edge.registry.exit(&user, outbox.connection);
@@ -159,24 +161,22 @@ async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result
 }
 
 /// Takes the device over from whichever edge had it, then reads what is saved of it.
-async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) -> Result<Saved> {
-    let holder = format!("{} {connection}", edge.id);
+async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) -> Result<(Saved, Generation)> {
     let ttl = *edge.settings.edge.cursor_ttl;
-    let before = edge.redis.hold_device(user, device, &holder, ttl).await?;
-    if let Some((other, older)) = before.as_deref().and_then(|before| before.split_once(' '))
-        && let Ok(older) = older.parse()
-        && other != edge.id
-        && edge.redis.edge_is_alive(other).await?
+    let (before, generation) = edge.redis.hold_device(user, device, &edge.holder_of(connection), ttl).await?;
+    if let Some(older) = before
+        && older.edge != edge.id
+        && edge.redis.edge_is_alive(&older.edge).await?
     {
         let (wait, replaced) = edge.replacements.wait();
         let note = EdgeNote::Replace {
             user: user.to_string(),
             device: device.to_string(),
-            connection: older,
+            connection: older.connection,
             reply_to: edge.id.clone(),
             wait,
         };
-        edge.redis.send_to_edge(other, &note).await?;
+        edge.redis.send_to_edge(&older.edge, &note).await?;
         let _ = tokio::time::timeout(REPLACE_WAIT, replaced).await;
         edge.replacements.forget(wait);
     }
@@ -188,11 +188,11 @@ async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) ->
             *cursor = unwritten;
         }
     }
-    Ok(Saved { cursors, read: read.into_iter().collect(), loaded: Instant::now() })
+    Ok((Saved { cursors, read: read.into_iter().collect(), loaded: Instant::now() }, generation))
 }
 
 async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
-    let Opened { edge, subprotocol, outbox, hello, saved, ended, freezes } = opened;
+    let Opened { edge, subprotocol, outbox, hello, saved, ended, freezes, generation } = opened;
     let settings = &edge.settings;
     let protocol = metrics::gauge!(names::CONNECTIONS, "protocol" => subprotocol.name());
     let mut session = Session {
@@ -212,6 +212,7 @@ async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
         to_count_again: false,
         bad_frames: 0,
         freezes,
+        generation,
         ws,
         subprotocol,
         outbox,

@@ -43,6 +43,7 @@ use super::wire::Wire;
 use crate::auth::Claims;
 use crate::model::{Cursor, DeviceId, Room};
 use crate::protocol::{Refusal, RequestRef, ServerFrame, Subprotocol, frame};
+use crate::stream::Generation;
 
 pub(super) use self::hello::serve;
 
@@ -82,6 +83,8 @@ struct Session {
     bad_frames: u32,
     /// Freezes of the process after which the device was known to be ours.
     freezes: u64,
+    /// Later than that of every earlier connection of the device.
+    generation: Generation,
     ended: CancellationToken,
 }
 

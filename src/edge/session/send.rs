@@ -58,6 +58,7 @@ impl Session {
             room: room.clone(),
             user: self.claims.user.clone(),
             device: self.device.clone(),
+            generation: self.generation,
             mark: mark(&room, &message),
             envelope: Item::Message(message).encode().into(),
         };

@@ -2,11 +2,16 @@
 -- KEYS: epoch, log, seq, head, closed, then the memory of each device
 -- ARGV: number of devices, life of a memory in ms, the user of each device,
 --       then epoch and id of an entry that the caller knows to be in the log ('' and '0-0': none),
---       then four per message: device (1…), room, mark (16 bytes of cid, 8 of content), envelope
+--       then four per message: device (1…), room, mark (16 bytes of cid, 8 of content, 8 of the
+--       generation of its connection, 0 without one), envelope
 -- Answer: epoch, and 25 bytes per message: code, ms, n, seq
---   codes: 0 stored, 1 known already, 2 the cid was used for something else, 3 the room is closed
+--   codes: 0 stored, 1 known already, 2 the cid was used for something else, 3 the room is closed,
+--   4 a newer connection of the device has stored something
 local RECORD = 48
 local KEPT = 64
+-- In a memory's first record in place of a cid: there follows the newest generation that has stored something.
+local HEADER = string.rep('\000', 16)
+local NOTHING = string.rep('\000', 24)
 local epoch = redis.call('GET', KEYS[1])
 -- Rooms without their log: somebody deleted it, and the archive has to be asked before it goes on.
 if not epoch or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
@@ -69,24 +74,32 @@ local function created(user)
 end
 
 local memories, fresh, added = {}, {}, {}
+-- By device: whether its memory has a header, the generation there, and the newest of this call.
+local headed, before, newest = {}, {}, {}
 local answers = {}
 for i = first, #ARGV, 4 do
   local device, room, mark = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   if not memories[device] then
     memories[device] = redis.call('GET', KEYS[5 + device]) or ''
     fresh[device], added[device] = {}, {}
+    headed[device] = string.sub(memories[device], 1, 16) == HEADER
+    before[device] = headed[device] and struct.unpack('>I8', string.sub(memories[device], 17, 24)) or 0
+    newest[device] = before[device]
   end
-  local cid = string.sub(mark, 1, 16)
+  local cid, generation = string.sub(mark, 1, 16), struct.unpack('>I8', string.sub(mark, 25, 32))
   local record = fresh[device][cid] or remembered(memories[device], cid)
   if record then
     if string.sub(record, 17, 24) == string.sub(mark, 17, 24) then
       answers[#answers + 1] = '\001' .. string.sub(record, 25)
     else
-      answers[#answers + 1] = '\002' .. string.rep('\000', 24)
+      answers[#answers + 1] = '\002' .. NOTHING
     end
   elseif closed[room] then
-    answers[#answers + 1] = '\003' .. string.rep('\000', 24)
+    answers[#answers + 1] = '\003' .. NOTHING
+  elseif generation > 0 and generation < newest[device] then
+    answers[#answers + 1] = '\004' .. NOTHING
   else
+    newest[device] = math.max(newest[device], generation)
     local seq = seqs[room]
     if seq < 0 then
       seq = 0
@@ -99,9 +112,10 @@ for i = first, #ARGV, 4 do
     seqs[room], heads[room] = seq, id
     local ms, n = string.match(id, '^(%d+)-(%d+)$')
     local place = struct.pack('>I8I8I8', tonumber(ms), tonumber(n), seq)
-    fresh[device][cid] = mark .. place
+    local new_record = string.sub(mark, 1, 24) .. place
+    fresh[device][cid] = new_record
     local list = added[device]
-    list[#list + 1] = mark .. place
+    list[#list + 1] = new_record
     answers[#answers + 1] = '\000' .. place
   end
 end
@@ -124,10 +138,15 @@ for device, list in pairs(added) do
     local key = KEYS[5 + device]
     -- All of this call stays, however many they are: the caller may have to repeat it.
     local kept = math.max(KEPT, #list) * RECORD
-    if #memory + #more > 2 * kept then
-      redis.call('SET', key, string.sub(memory .. more, -kept), 'PX', ARGV[2])
+    local generation = struct.pack('>I8', newest[device])
+    -- Messages that come without a connection alone need no header.
+    local wants_header = newest[device] > 0
+    if #memory + #more > 2 * kept or (wants_header and not headed[device]) then
+      local header = wants_header and HEADER .. generation .. NOTHING or ''
+      redis.call('SET', key, header .. string.sub(memory .. more, -kept), 'PX', ARGV[2])
     else
       redis.call('APPEND', key, more)
+      if newest[device] > before[device] then redis.call('SETRANGE', key, 16, generation) end
       -- Renewed when a tenth of it is over, not each time: that would double what is written.
       if redis.call('PTTL', key) < tonumber(ARGV[2]) * 0.9 then
         redis.call('PEXPIRE', key, ARGV[2])

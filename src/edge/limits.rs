@@ -1,5 +1,6 @@
 //! What one client, address or process may use.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,7 +133,7 @@ impl Limits {
 
     /// The rate of one connection.
     pub(super) fn rate(&self) -> Rate {
-        Rate { sends: self.sends.map(RateLimiter::direct), refused: 0, since: Instant::now() }
+        Rate { sends: self.sends.map(RateLimiter::direct), refused: Refusals::default() }
     }
 }
 
@@ -165,25 +166,78 @@ impl Seldom {
 /// How fast one connection may send.
 pub(super) struct Rate {
     sends: Option<DefaultDirectRateLimiter>,
-    refused: u32,
-    since: Instant,
+    refused: Refusals,
 }
 
 impl Rate {
-    /// Whether a send is allowed now; if not, in how many milliseconds. A refusal is counted.
-    pub(super) fn check(&mut self) -> Result<(), u64> {
+    /// Whether a send is allowed now; if not, in how many milliseconds.
+    pub(super) fn check(&self) -> Result<(), u64> {
         let Some(sends) = &self.sends else { return Ok(()) };
         let Err(until) = sends.check() else { return Ok(()) };
         let wait = until.wait_time_from(DefaultClock::default().now());
-        if self.since.elapsed() > ABUSE_WINDOW {
-            (self.since, self.refused) = (Instant::now(), 0);
-        }
-        self.refused += 1;
         Err(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
     }
 
-    /// Whether more was refused lately than a mistake explains.
-    pub(super) fn is_abused(&self) -> bool {
-        self.refused > RATE_LIMITED_MAX
+    /// A frame was refused as `rate_limited`; whether more were lately than a mistake explains.
+    pub(super) fn refused(&mut self) -> bool {
+        self.refused.add(Instant::now())
+    }
+}
+
+/// When frames of a connection were refused within the last [`ABUSE_WINDOW`]. Who keeps to its rate has none, and
+/// who has too many is closed: there are [`RATE_LIMITED_MAX`] and one at most.
+#[derive(Debug, Default)]
+struct Refusals(VecDeque<Instant>);
+
+impl Refusals {
+    fn add(&mut self, now: Instant) -> bool {
+        while self.0.front().is_some_and(|first| now.duration_since(*first) > ABUSE_WINDOW) {
+            self.0.pop_front();
+        }
+        if self.0.is_empty() {
+            // A flood that is over holds no memory.
+            self.0 = VecDeque::new();
+        }
+        self.0.push_back(now);
+        self.0.len() > RATE_LIMITED_MAX as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They were counted from one moment on, ten seconds long: around its end twice as many went through.
+    #[test]
+    fn refusals_are_counted_within_any_ten_seconds() {
+        let (mut refusals, begin) = (Refusals::default(), Instant::now());
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        for n in 0..500 {
+            assert!(!refusals.add(at(9_000 + n)));
+        }
+        for n in 0..500 {
+            assert!(!refusals.add(at(11_000 + n)));
+        }
+        assert!(refusals.add(at(11_500)), "1,001 within 2.5 s");
+        // Once the first ones are ten seconds old there is room for as many again.
+        let mut refusals = Refusals::default();
+        for n in 0..10_000 {
+            assert!(!refusals.add(at(n * 11)), "refusal {n}");
+            assert!(refusals.0.len() <= 1_000);
+        }
+        assert!(!refusals.add(at(200_000)));
+        assert!(refusals.0.capacity() < 10, "a flood that is over holds no memory");
+    }
+
+    #[test]
+    fn files_leave_room_for_newcomers_beside_the_connections() {
+        assert_eq!(split(100_000, usize::MAX), (100_000, 100_256));
+        assert_eq!(split(2, 1_000), (2, 10));
+        assert_eq!(split(usize::MAX, usize::MAX), (usize::MAX, Semaphore::MAX_PERMITS));
+        // Not enough files: fewer connections.
+        assert_eq!(split(100_000, 64), (56, 64));
+        assert_eq!(split(60, 64), (56, 64));
+        assert_eq!(split(usize::MAX, 1_000), (875, 1_000));
+        assert_eq!(split(100_000, 8).0, 0);
     }
 }

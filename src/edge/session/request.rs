@@ -71,7 +71,7 @@ impl Session {
             ClientFrame::Signal { room, body } => self.signal(request_ref, &room, &body)?,
             ClientFrame::Join { room, since } => self.join(request_ref, &room, since).await,
             ClientFrame::Leave { room } => self.leave(request_ref, &room).await,
-            ClientFrame::History { room, range, limit } => self.history(request_ref, &room, range, limit).await,
+            ClientFrame::History { room, range, limit } => self.history(request_ref, &room, range, limit).await?,
             ClientFrame::Refresh { token } => self.refresh(request_ref.as_ref(), &token).await?,
             ClientFrame::Ping => self.say(&ServerFrame::Pong { request_ref: request_ref.as_ref() }),
             ClientFrame::Presence { room } => {
@@ -87,7 +87,13 @@ impl Session {
         Ok(())
     }
 
-    async fn history(&mut self, request_ref: Option<RequestRef>, room: &str, range: HistoryRange, limit: u32) {
+    async fn history(
+        &mut self,
+        request_ref: Option<RequestRef>,
+        room: &str,
+        range: HistoryRange,
+        limit: u32,
+    ) -> Result<(), Ending> {
         let refusal = match Room::new(room) {
             Err(_) => Refusal::new(ErrorCode::BadRoom, "not a name of a room"),
             Ok(room) if !self.claims.rights.allows(&room, Access::Read) => {
@@ -96,9 +102,14 @@ impl Session {
             Ok(_) if self.histories.len() >= HISTORIES_MAX => {
                 Refusal::new(ErrorCode::RateLimited, "too many histories are asked for at once").retry_after_ms(100)
             }
-            Ok(room) => return self.ask_history(request_ref, room, range, limit).await,
+            Ok(room) => {
+                self.ask_history(request_ref, room, range, limit).await;
+                return Ok(());
+            }
         };
+        let limited = refusal.code == ErrorCode::RateLimited;
         self.refuse(&refusal.in_room(room).to(request_ref));
+        if limited { self.rate_limited() } else { Ok(()) }
     }
 
     async fn ask_history(&mut self, request_ref: Option<RequestRef>, room: Room, range: HistoryRange, limit: u32) {

@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    fn rate_limited(&mut self) -> Result<(), Ending> {
-        if self.rate.is_abused() { Err(Ending::too_many_rate_limited()) } else { Ok(()) }
+    pub(super) fn rate_limited(&mut self) -> Result<(), Ending> {
+        if self.rate.refused() { Err(Ending::too_many_rate_limited()) } else { Ok(()) }
     }
 }

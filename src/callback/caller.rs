@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     /// A cause that an I/O error carries inside another one was passed over: a certificate that isn't to be
-    /// trusted counted as an endpoint that is away, and our own lack of files would have used up attempts.
+    /// trusted counted as an endpoint that is away. Nor may a lack of files of our own be, however it comes.
     #[test]
     fn causes_are_found_through_nested_io_errors() {
         let nested = |inner: io::Error| io::Error::other(io::Error::new(inner.kind(), inner));

@@ -43,7 +43,7 @@ struct Parts {
 /// everything in order.
 ///
 /// # Errors
-/// If Redis can't be reached or the settings can't be used.
+/// If the settings can't be used. Redis being away is no reason to end.
 pub async fn run(
     settings: Arc<Settings>,
     redis: Redis,
@@ -51,7 +51,9 @@ pub async fn run(
     readiness: Readiness,
     shutdown: Shutdown,
 ) -> Result<()> {
-    let parts = build(settings, redis, &readiness, shutdown.clone()).await?;
+    let building = build(settings, redis, &readiness, shutdown.clone());
+    let Some(parts) = shutdown.or(Box::pin(building)).await else { return Ok(()) };
+    let parts = parts?;
     let tasks = TaskTracker::new();
     let accepting = readiness.latch("listener");
     accepting.ok();

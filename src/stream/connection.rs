@@ -75,15 +75,16 @@ impl Redis {
         Ok(Self::over(way, settings))
     }
 
-    /// Another connection of the same kind, so that two kinds of work don't queue behind each other.
+    /// Another connection of the same kind, so that two kinds of work don't queue behind each other. If
+    /// Redis has gone away meanwhile, it is made when that is back.
     ///
     /// # Errors
-    /// As [`Redis::connect`].
+    /// [`Kind::Config`] if the URL can't be read.
     pub async fn another(&self) -> Result<Self> {
         let settings = &self.inner.settings;
         let way = match &self.inner.way {
             Way::Cluster(cluster) => Way::Cluster(Cluster::new(cluster.topology().clone(), settings)),
-            Way::One(_) => Way::One(Box::pin(Link::open(settings, *settings.command_timeout)).await?),
+            Way::One(_) => Way::One(Box::pin(Link::open_again(settings, *settings.command_timeout)).await?),
         };
         Ok(Self::over(way, settings))
     }
@@ -96,11 +97,11 @@ impl Redis {
     /// A connection of its own for one blocking reader whose reads block for `block` at most.
     ///
     /// # Errors
-    /// As [`Redis::connect`].
+    /// As [`Redis::another`].
     pub async fn reader(&self, block: Duration) -> Result<Reader> {
         let timeout = block + BLOCK_SLACK;
         let link = match &self.inner.way {
-            Way::One(_) => Some(Arc::new(Box::pin(Link::open(&self.inner.settings, timeout)).await?)),
+            Way::One(_) => Some(Arc::new(Box::pin(Link::open_again(&self.inner.settings, timeout)).await?)),
             Way::Cluster(_) => None,
         };
         let client = link.as_ref().map(|link| link.client().clone());

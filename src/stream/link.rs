@@ -13,7 +13,7 @@ use fred::prelude::{
 };
 use fred::types::config::{Server, ServerConfig, UnresponsiveConfig};
 use fred::types::{ClusterHash, CustomCommand, Value};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::call::{Answer, Call};
 use super::failure::failed;
@@ -42,6 +42,16 @@ impl Link {
     pub(super) async fn open(settings: &RedisSettings, timeout: Duration) -> Result<Self> {
         let link = Self::begin(settings, None, timeout)?;
         link.wait(*settings.connect_timeout).await?;
+        Ok(link)
+    }
+
+    /// One more connection to a Redis that was there before. If it has gone away since, the connection is
+    /// made when it is back, as after any other loss.
+    pub(super) async fn open_again(settings: &RedisSettings, timeout: Duration) -> Result<Self> {
+        let link = Self::begin(settings, None, timeout)?;
+        if let Err(error) = link.wait(*settings.connect_timeout).await {
+            warn!(%error, "Redis has gone away, connecting when it is back");
+        }
         Ok(link)
     }
 

@@ -6,14 +6,18 @@ use bytes::Bytes;
 use fred::clients::SubscriberClient;
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use super::failure::failed;
 use super::{Arg, Redis};
+use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::model::{PartitionId, Partitions};
 
 /// How often a reader looks whether its node of a cluster is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// Longest attempt to begin to listen; one is enough for a Redis that is slow.
+const LISTEN: Duration = Duration::from_secs(5);
 
 /// What arrives on the channels of signals. Best effort: a lost connection loses what was sent meanwhile.
 ///
@@ -41,12 +45,24 @@ impl Redis {
         self.command("PUBLISH", args).await.map(|_| ())
     }
 
-    /// Listens to the signals of all partitions, on a connection of its own.
+    /// Listens to the signals of all partitions, on a connection of its own; waits for a Redis that has
+    /// gone away. Dropping it loses nothing.
     ///
     /// # Errors
-    /// As [`Redis::connect`].
+    /// As [`Redis::another`].
     pub async fn signals(&self, partitions: Partitions) -> Result<SignalReader> {
-        Ok(SignalReader { redis: self.clone(), partitions, listener: self.listen(partitions).await? })
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            // In a cluster each attempt goes to another node.
+            match tokio::time::timeout(LISTEN, self.listen(partitions)).await {
+                Ok(Ok(listener)) => return Ok(SignalReader { redis: self.clone(), partitions, listener }),
+                Ok(Err(error)) if !error.is_retryable() => return Err(error),
+                Ok(Err(_)) | Err(_) if backoff.attempts() > 0 => {}
+                Ok(Err(error)) => warn!(%error, "can't listen to signals, waiting for Redis"),
+                Err(_) => warn!("can't listen to signals, waiting for Redis"),
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
     }
 
     async fn listen(&self, partitions: Partitions) -> Result<Listener> {

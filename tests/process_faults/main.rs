@@ -1,5 +1,5 @@
 //! What a system does to our processes, but for `kill -9` (`tests/e2e/kills.rs`): it freezes them, stops
-//! them, lets them run out of files, and sets their clocks wrong. Real processes on real servers.
+//! them, starts them too early, lets them run out of files, and sets their clocks wrong. Real processes on real servers.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
 
@@ -8,6 +8,7 @@ mod api;
 mod clocks;
 mod files;
 mod frozen;
+mod starting;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;

@@ -56,7 +56,7 @@ pub async fn run(
     let group = ArchiveGroup::new(settings, redis.clone(), store.clone(), partitions);
     let summary = group.summary();
     tasks.spawn(watch_log(redis.clone(), partitions, readiness.check("log"), shutdown.clone()));
-    tasks.spawn(keep_months(store, settings.retention.clone(), shutdown.clone()));
+    tasks.spawn(keep_months(store, redis.clone(), settings.retention.clone(), shutdown.clone()));
     tasks.spawn(watch_writes(summary.clone(), readiness.check("archive"), shutdown.clone()));
     tasks.spawn(watch_lag(summary.clone(), settings.archive.warn_pending, shutdown.clone()));
     tasks.spawn(log_summary(summary, shutdown.clone()));
@@ -114,13 +114,14 @@ where
 }
 
 /// Makes months ahead and drops those that are too old.
-async fn keep_months(store: Store, retention: RetentionSettings, shutdown: Shutdown) {
+async fn keep_months(store: Store, redis: Redis, retention: RetentionSettings, shutdown: Shutdown) {
     until(shutdown, MONTHS_INTERVAL, || async {
         if let Err(error) = store.make_months_ahead().await {
             warn!(%error, "could not make months of the archive ahead: trying again in an hour");
         }
         let Some(max_age) = retention.archive_max_age else { return };
-        match store.drop_months(*max_age).await {
+        let dropped = async { store.drop_months(*max_age, redis.time_ms().await?).await };
+        match dropped.await {
             Ok(dropped) => metrics::counter!(names::ARCHIVE_MONTHS_DROPPED).increment(dropped as u64),
             Err(error) => warn!(%error, "could not drop old months of the archive: trying again in an hour"),
         }

@@ -175,11 +175,18 @@ impl Store {
     /// Drops every month that ended longer ago than `max_age`, and what is as old elsewhere. Says how
     /// many tables went. What is locked is left for the next time.
     ///
+    /// It is `now_ms` by the clock of ids, which is Redis'; if Postgres says that it is earlier, then that:
+    /// no single clock that is wrong costs what is young.
+    ///
     /// # Errors
     /// As Postgres answers.
-    pub async fn drop_months(&self, max_age: Duration) -> Result<usize> {
+    pub async fn drop_months(&self, max_age: Duration, now_ms: u64) -> Result<usize> {
         let age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
-        let Some(cutoff) = now_ms().checked_sub(age) else { return Ok(0) };
+        let theirs: i64 = sqlx::query_scalar("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| failed("read the clock of Postgres", e))?;
+        let Some(cutoff) = now_ms.min(super::rows::unsigned(theirs)).checked_sub(age) else { return Ok(0) };
         let mut dropped = 0;
         for (table, month) in self.tables().await? {
             if month.next().start_ms() > cutoff {

@@ -184,7 +184,7 @@ async fn an_entry_goes_to_the_month_of_its_id() {
     assert_eq!(number(&store, "SELECT count(*) FROM messages_y2001m09").await, 1);
     assert_eq!(number(&store, "SELECT count(*) FROM messages_default").await, 1);
     assert_eq!(store.months().await.unwrap().len(), 4);
-    assert_eq!(store.drop_months(std::time::Duration::from_secs(3_600)).await.unwrap(), 2);
+    assert_eq!(store.drop_months(std::time::Duration::from_secs(3_600), super::months::now_ms()).await.unwrap(), 2);
     assert_eq!(number(&store, "SELECT count(*) FROM messages").await, 0);
     assert_eq!(store.months().await.unwrap().len(), 3);
 }

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{Receiver, Redis, Stack, Traffic, readers, skewed_clock, wait_until};
+use crate::support::{Receiver, Redis, Stack, Traffic, get, readers, skewed_clock, wait_until};
 
 const HOUR: i64 = 3_600;
 
@@ -120,4 +120,27 @@ async fn rows_lie_in_the_month_of_their_id_whatever_the_clock_says() {
     .await
     .unwrap();
     assert_eq!(misplaced, 0);
+}
+
+/// Months of the archive are not too old because a worker lives in the future. Cause: it compared them with
+/// its own clock.
+#[tokio::test]
+async fn an_archive_worker_whose_clock_is_ahead_drops_no_month_early() {
+    let mut stack = Stack::builder().workers(&["archive"]).start().await;
+    let mut alice = stack.client("alice", "phone").await;
+    for n in 1..=5 {
+        alice.send("chat", &format!("c-{n}"), json!(n)).await;
+    }
+    stack.archived_when("chat", 5).await;
+    let env = skewed_clock(400 * 24 * HOUR);
+    let mut env: Vec<(&str, &str)> = env.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    env.push(("MILLSTREAM__RETENTION__ARCHIVE_MAX_AGE", "90d"));
+    stack.add("ahead", "archive", &env);
+    stack.process("ahead").ready().await;
+    wait_until("it has looked for old months", async || {
+        let (_, metrics) = get(stack.metrics_addr("ahead"), "/metrics", &[]).await;
+        metrics.lines().any(|line| line.starts_with("millstream_archive_months_dropped_total "))
+    })
+    .await;
+    assert_eq!(stack.archived("chat").await.len(), 5, "dropped by a clock that is wrong");
 }

@@ -1,10 +1,11 @@
 //! A network between edge and Redis that loses replies: the command has run, and nobody heard so.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::support::{Mode, Proxy, Redis, Stack, unique};
+use crate::support::{Mode, Proxy, Redis, Stack, unique, wait_until};
+
+/// Calls that the edge repeated because nothing came back.
+const RETRIES: &str = "millstream_publish_retries_total{kind=\"RedisUnavailable\"}";
 
 /// fred's default policy sends a command again whose reply was lost, and would store it twice.
 #[tokio::test]
@@ -20,15 +21,16 @@ async fn a_lost_reply_stores_nothing_twice() {
     alice.join("chat", json!("start")).await;
     alice.send("chat", &unique("before"), json!(0)).await;
     for round in 0..3 {
+        let retries = stack.metric("edge", RETRIES).await;
         proxy.set(Mode::DropReplies);
         let cids: Vec<String> = (0..10).map(|_| unique("c")).collect();
         for cid in &cids {
             alice.send_frame(&json!({ "type": "send", "room": "chat", "cid": cid, "body": round })).await;
         }
-        // The fact that is waited for: the log has them, and no reply came through.
+        // The log has them, and the edge has waited for a reply in vain.
         let stored = 1 + (round + 1) * cids.len();
-        crate::support::wait_until("the sends are stored", async || stack.logged("chat").await.len() >= stored).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_until("the sends are stored", async || stack.logged("chat").await.len() >= stored).await;
+        wait_until("the edge misses a reply", async || stack.metric("edge", RETRIES).await > retries).await;
         proxy.set(Mode::Pass);
         for cid in &cids {
             let answer = alice.send_until_sent("chat", cid, json!(round)).await;

@@ -70,7 +70,7 @@ impl Pair {
 
     async fn join(&self, device: &str, cursor: &Value) -> (Client, Value) {
         let mut client = self.stack.client("carol", device).await;
-        let joined = join(&mut client, ROOM, cursor).await;
+        let joined = join(&self.stack, &mut client, ROOM, cursor).await;
         (client, joined)
     }
 }

@@ -47,7 +47,7 @@ impl Loss {
     /// A new device that goes on after `cursor`; its `joined`.
     async fn join(&self, device: &str, cursor: Value) -> (Client, Value) {
         let mut client = self.stack.client("carol", device).await;
-        let joined = join(&mut client, ROOM, &cursor).await;
+        let joined = join(&self.stack, &mut client, ROOM, &cursor).await;
         (client, joined)
     }
 
@@ -90,7 +90,7 @@ async fn a_deleted_log_is_served_from_the_archive_and_its_numbers_go_on() {
     // Whoever had not seen what is lost is told, by `joined` or by a `reset` later.
     for (device, since) in [("with-a-cursor", archived), ("without", json!("start"))] {
         let mut client = loss.stack.client("dave", device).await;
-        let joined = join(&mut client, ROOM, &since).await;
+        let joined = join(&loss.stack, &mut client, ROOM, &since).await;
         if joined["resume"] != "reset" {
             client.expect_in("reset", ROOM).await;
         }

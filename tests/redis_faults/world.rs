@@ -1,10 +1,8 @@
 //! The whole system on a Redis of its own, with traffic, and one who looks how sends are answered.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::{Client, Reading, Receiver, Redis, Stack, StackBuilder, Traffic, readers, wait_until};
+use crate::support::{Client, Reading, Receiver, Redis, Stack, StackBuilder, Traffic, get, readers, wait_until};
 
 /// Messages that have to be accepted between two faults.
 pub(crate) const BETWEEN: u64 = 40;
@@ -134,7 +132,7 @@ impl Probe {
 }
 
 /// Joins a room, again as long as it can't be read; gives `joined` when everything was delivered.
-pub(crate) async fn join(client: &mut Client, room: &str, since: &Value) -> Value {
+pub(crate) async fn join(stack: &Stack, client: &mut Client, room: &str, since: &Value) -> Value {
     loop {
         client.send_frame(&json!({ "type": "join", "room": room, "since": since })).await;
         let answer = loop {
@@ -148,7 +146,8 @@ pub(crate) async fn join(client: &mut Client, room: &str, since: &Value) -> Valu
             return answer;
         }
         assert_eq!((&answer["code"], &answer["retryable"]), (&json!("unavailable"), &json!(true)), "{answer}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let addr = stack.addr("edge");
+        wait_until("every partition is initialised", async || get(addr, "/readyz", &[]).await.0 == 200).await;
     }
 }
 

@@ -12,7 +12,10 @@ const P: PartitionId = PartitionId(0);
 
 /// A connection to the shared Redis, under a prefix of its own whose partition 0 is initialised.
 async fn redis() -> Redis {
-    let server = support::Redis::shared().await;
+    on(support::Redis::shared().await).await
+}
+
+async fn on(server: &support::Redis) -> Redis {
     let prefix = support::unique("mends");
     server.command(["SET", &format!("{prefix}:{{0}}:epoch"), "e"]).await;
     let settings = RedisSettings { url: Secret::new(server.url()), prefix, ..RedisSettings::default() };
@@ -45,6 +48,25 @@ async fn a_large_call_that_is_repeated_stores_nothing_twice() {
         let Published::Stored(place) = first else { panic!("{n}: {first:?}") };
         assert_eq!((place.seq, again), (n as u64 + 1, Published::Known(place)));
     }
+}
+
+/// WAIT asks for what its own connection wrote last (Valkey 8). So a repeat must write, or it would be
+/// acknowledged by replicas that were never asked for the message.
+#[tokio::test]
+async fn a_repeat_writes_so_that_replicas_are_asked_for_it() {
+    let server = support::Redis::start(&[]).await;
+    let redis = on(&server).await;
+    let written = async || {
+        let info = server.command(["INFO", "persistence"]).await.text();
+        let changes = info.lines().find_map(|line| line.strip_prefix("rdb_changes_since_last_save:")).unwrap();
+        changes.trim().parse::<u64>().unwrap()
+    };
+    let message = message(1);
+    let (_, first) = redis.publish(P, &[&message], 60_000, None).await.unwrap();
+    let before = written().await;
+    let (_, again) = redis.publish(P, &[&message], 60_000, None).await.unwrap();
+    assert!(matches!((&first[..], &again[..]), ([Published::Stored(a)], [Published::Known(b)]) if a == b));
+    assert!(written().await > before);
 }
 
 /// Every stay on an edge that is gone ends, however many there were.

@@ -75,6 +75,31 @@ impl Pair {
     }
 }
 
+/// On Valkey 8, WAIT tells a connection that wrote nothing that every replica has everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_acknowledged_only_when_a_replica_has_the_message() {
+    let (master, replica) = tokio::join!(Redis::start(&[]), Redis::start(&[]));
+    replica.command(["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+    wait_for_info(&replica, "replication", "master_link_status:up").await;
+    let receiver = Receiver::start().await;
+    let durability = ("MILLSTREAM__REDIS__DURABILITY", "replicated(1)");
+    let stack = builder(&receiver).redis(master).env(durability.0, durability.1).start().await;
+    let mut alice = stack.client("alice", "phone").await;
+    alice.send(ROOM, "one", json!(1)).await;
+    replica.freeze();
+    let second = json!({ "type": "send", "room": ROOM, "cid": "two", "body": 2 });
+    alice.send_frame(&second).await;
+    alice.expect_error("unavailable").await;
+    // It is stored by now. The other edge's connection has written nothing.
+    let mut alice = stack.client_at("edge2", Format::Json, "alice", "phone").await;
+    alice.send_frame(&second).await;
+    alice.expect_error("unavailable").await;
+    replica.thaw();
+    let sent = alice.send_until_sent(ROOM, "two", json!(2)).await;
+    assert_eq!((&sent["seq"], &sent["duplicate"]), (&json!(2), &json!(true)), "{sent}");
+    stack.assert_no_panic();
+}
+
 /// The lost messages had not been archived: their numbers are taken again, by others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_without_the_last_writes_resumes_nobody_who_saw_them() {

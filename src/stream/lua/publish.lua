@@ -73,7 +73,7 @@ local function created(user)
   return '\148\001\172room_created' .. head .. user .. '\192'
 end
 
-local memories, fresh, added = {}, {}, {}
+local memories, fresh, added, repeated = {}, {}, {}, {}
 -- By device: whether its memory has a header, the generation there, and the newest of this call.
 local headed, before, newest = {}, {}, {}
 local answers = {}
@@ -91,6 +91,7 @@ for i = first, #ARGV, 4 do
   if record then
     if string.sub(record, 17, 24) == string.sub(mark, 17, 24) then
       answers[#answers + 1] = '\001' .. string.sub(record, 25)
+      repeated[device] = true
     else
       answers[#answers + 1] = '\002' .. NOTHING
     end
@@ -153,5 +154,10 @@ for device, list in pairs(added) do
       end
     end
   end
+end
+-- A repeat writes too: WAIT behind it asks for what its own connection wrote last (Valkey 8), and
+-- the connection that wrote the message may be gone.
+for device in pairs(repeated) do
+  redis.call('PEXPIRE', KEYS[5 + device], ARGV[2])
 end
 return { epoch, table.concat(answers) }

@@ -88,7 +88,8 @@ struct Partition {
 }
 
 impl Publisher {
-    /// Starts a task per partition, on a connection of its own. What it has stored, and what the
+    /// Starts a task per partition, on a connection of their own; one each where replicas are waited for,
+    /// because WAIT holds up what follows it on its connection. What a task has stored, and what the
     /// `witness` has read, must still be in the log when it writes: one that was lost is not numbered again.
     ///
     /// # Errors
@@ -99,10 +100,14 @@ impl Publisher {
         partitions: Partitions,
         witness: Option<Arc<dyn Witness>>,
     ) -> Result<Self> {
-        let redis = redis.another().await?;
+        let mut redis = redis.another().await?;
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
+        let waits = matches!(settings.redis.durability, Durability::Replicated(_));
         for id in partitions.all() {
+            if waits && !queues.is_empty() {
+                redis = redis.another().await?;
+            }
             let (queue, waiting) = mpsc::channel(QUEUE_MESSAGES_MAX);
             let partition = Partition {
                 redis: redis.clone(),

@@ -34,9 +34,10 @@ pub async fn paused_at(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
 /// # Errors
 /// As Redis answers.
 pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
-    let reply = redis.command("HGET", vec![redis.keys().callback(endpoint), "not_before".into()]).await?;
+    let key = redis.keys().callback(endpoint);
+    let reply = redis.command("HGET", vec![key.as_str(), "not_before"]).await?;
     let Some(until) = reply.optional_text()?.and_then(|at| at.parse::<u64>().ok()) else { return Ok(None) };
-    let now = redis.time_ms().await?;
+    let now = redis.time_ms(&key).await?;
     Ok(Some(until).filter(|until| *until > now))
 }
 
@@ -46,7 +47,9 @@ pub async fn waits_until(redis: &Redis, endpoint: &str) -> Result<Option<u64>> {
 /// # Errors
 /// As Redis answers.
 pub async fn pause(redis: &Redis, endpoint: &str) -> Result<bool> {
-    let args = vec![redis.keys().callback(endpoint), "paused_at".into(), redis.time_ms().await?.to_string()];
+    let key = redis.keys().callback(endpoint);
+    let now = redis.time_ms(&key).await?.to_string();
+    let args = vec![key, "paused_at".into(), now];
     Ok(redis.command("HSETNX", args).await?.int()? > 0)
 }
 
@@ -73,11 +76,10 @@ pub async fn resume(redis: &Redis, endpoint: &str) -> Result<bool> {
 /// As Redis answers.
 pub(super) async fn load(redis: &Redis, dispatcher: &Dispatcher) -> Result<()> {
     let key = redis.keys().callback(&dispatcher.endpoint.name);
-    let args = vec![key, "paused_at".into(), "not_before".into()];
-    let values = redis.command("HMGET", args).await?.list()?;
+    let values = redis.command("HMGET", vec![key.as_str(), "paused_at", "not_before"]).await?.list()?;
     let paused = values.first().is_some_and(|value| !value.is_nil());
     let not_before = values.get(1).and_then(|value| value.int().ok()).and_then(|ms| u64::try_from(ms).ok());
-    dispatcher.clock.set(redis.time_ms().await?);
+    dispatcher.clock.set(redis.time_ms(&key).await?);
     let now_ms = dispatcher.clock.now_ms();
     let wait = not_before.map(|ms| Duration::from_millis(ms.saturating_sub(now_ms)));
     dispatcher.gate.apply(paused, wait.filter(|wait| !wait.is_zero()));

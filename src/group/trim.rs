@@ -212,7 +212,7 @@ async fn wanted(redis: &Redis, key: &str, cut: Cut) -> Result<EntryId> {
         Cut::Retention(age) => {
             let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             // By the clock that gave the ids: ours may be ahead, and would cut what is young.
-            EntryId::new(redis.time_ms().await?.saturating_sub(age), 0)
+            EntryId::new(redis.time_ms(key).await?.saturating_sub(age), 0)
         }
         Cut::Before(id) => id,
         Cut::Keep(0) => redis.newest_id(key).await?.map_or(EntryId::ZERO, EntryId::next),

@@ -114,7 +114,7 @@ impl Replayer {
             return batch;
         }
         // Ids are of Redis' clock: ours may be wrong, and must not make every request look old.
-        let now = self.redis.time_ms().await.unwrap_or(oldest);
+        let now = self.redis.time_ms(&self.redis.keys().replay(self.partition)).await.unwrap_or(oldest);
         let (stale, fresh) = batch.into_iter().partition(|delivery| delivery.id.ms.saturating_add(age_max) < now);
         let stale: Vec<Delivery> = stale;
         if !stale.is_empty() {

@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 pub(super) struct Call {
     pub name: &'static str,
     pub args: Vec<Value>,
+    /// The slot whose node is meant, if the words don't say it.
+    pub beside: Option<u16>,
     /// Whether as many replicas are to have what it wrote, and how long that is waited for.
     pub replicas: Option<(u32, Duration)>,
 }
@@ -33,12 +35,15 @@ impl Call {
             let error: fred::error::Error = error.into();
             Error::new(Kind::Internal, format!("put {name} into words")).caused_by(error)
         })?;
-        Ok(Self { name, args, replicas: None })
+        Ok(Self { name, args, beside: None, replicas: None })
     }
 
     /// The slot of a cluster that the command belongs to; nothing: any node can answer.
     /// Source: the key specifications in `redis.io/docs` per command.
     pub(super) fn slot(&self) -> Option<u16> {
+        if self.beside.is_some() {
+            return self.beside;
+        }
         let at = match self.name {
             "PING" | "TIME" | "WAIT" | "INFO" | "CONFIG" | "CLUSTER" | "CLIENT" | "COMMAND" => return None,
             "XINFO" | "XGROUP" => 1,
@@ -71,5 +76,8 @@ mod tests {
         assert_eq!(slot("EVALSHA", &["digest", "2", "m:{1}:log", "m:{1}:seq", "a"]), of("1"));
         assert_eq!(slot("XREADGROUP", &["GROUP", "g", "c", "STREAMS", "m:{1}:log", ">"]), of("1"));
         assert_eq!(slot("TIME", &[]), None);
+        let mut beside = Call::new("TIME", Vec::<&str>::new()).unwrap();
+        beside.beside = Some(7);
+        assert_eq!(beside.slot(), Some(7));
     }
 }

@@ -75,6 +75,9 @@ impl Cluster {
                 }
                 None => {
                     if is_doubtful(&error) {
+                        if slot.is_none() {
+                            self.topology.skip();
+                        }
                         self.topology.doubt();
                     }
                     return Err(error);

@@ -1,6 +1,5 @@
 //! The door itself: connections that are shared, and those that block.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use fred::types::Value;
 use fred::types::config::Server;
 use futures_util::future::BoxFuture;
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, slot_of};
 use super::cluster::Cluster;
 use super::failure::{Elsewhere, elsewhere, failed, is_doubtful};
 use super::link::{Link, builder, cluster_nodes};
@@ -115,6 +114,11 @@ impl Redis {
         self.topology().is_some()
     }
 
+    /// The node of a cluster that has a key, as far as is known.
+    pub fn node_of(&self, key: &str) -> Option<String> {
+        Some(self.topology()?.node(Some(slot_of(key.as_bytes()))).to_string())
+    }
+
     /// The names of the keys.
     pub fn keys(&self) -> &Keys {
         &self.inner.keys
@@ -149,25 +153,17 @@ impl Redis {
         }
     }
 
-    /// The answer of each server to a call without a key, by the server's name: masters and replicas.
-    pub(super) async fn send_to_all(&self, call: &Call) -> Result<HashMap<String, Result<Value>>> {
-        let mut answers = HashMap::new();
-        let Some(topology) = self.topology() else {
-            let answer = self.send(call.clone()).await.map(|answer| answer.value);
-            answers.insert(String::new(), answer.map_err(|e| failed(call.name, e)));
-            return Ok(answers);
-        };
-        for node in topology.nodes() {
-            let answer = match Link::probe(&self.inner.settings, &node).await {
-                Ok(link) => Box::pin(link.send(call.clone(), false))
-                    .await
-                    .map(|answer| answer.value)
-                    .map_err(|e| failed(call.name, e)),
-                Err(error) => Err(error),
-            };
-            answers.insert(node.to_string(), answer);
-        }
-        Ok(answers)
+    /// Each server by itself, with its name: the nodes of a cluster that have slots and their replicas, or
+    /// the one server there is, without a name. Only for what has no key: of a key, a node may say that it
+    /// is elsewhere.
+    pub async fn servers(&self) -> Vec<(String, Result<Self>)> {
+        let Some(topology) = self.topology() else { return vec![(String::new(), Ok(self.clone()))] };
+        let settings = &self.inner.settings;
+        let opening = topology.nodes().into_iter().map(|node| async move {
+            let link = Box::pin(Link::probe(settings, &node)).await;
+            (node.to_string(), link.map(|link| Self::over(Way::One(link), settings)))
+        });
+        futures_util::future::join_all(opening).await
     }
 
     /// A client for channels, not yet connected: to any node of a cluster, each time to another.

@@ -1,6 +1,5 @@
 //! Whether Redis keeps what `redis.durability` promises.
 
-use super::call::Call;
 use super::{Redis, Reply};
 use crate::config::Durability;
 use crate::error::{Error, Kind, Result};
@@ -36,15 +35,20 @@ impl Redis {
             Durability::Replicated(_) => KEEPS,
         };
         let (mut mend, mut unknown) = (Vec::new(), None);
-        for (name, needed) in demands {
-            for (node, answer) in self.send_to_all(&Call::new("CONFIG", vec!["GET", name])?).await? {
-                match answer.and_then(setting) {
-                    Ok(value) if value == *needed => (),
-                    Ok(_) => mend.push(format!("{}CONFIG SET {name} {needed}", at(&node))),
-                    Err(error) if node.is_empty() && error.kind() != Kind::RedisRejected => return Err(error),
-                    // A replica that is away now may be a master tomorrow.
-                    Err(error) => unknown = Some(format!("{}{error}", at(&node))),
-                }
+        let servers = self.servers().await;
+        for (name, server) in &servers {
+            match server.as_ref().map_err(ToString::to_string) {
+                Ok(server) => match server.differing(demands).await {
+                    Ok(differing) => {
+                        mend.extend(
+                            differing.iter().map(|(key, needed)| format!("{}CONFIG SET {key} {needed}", at(name))),
+                        );
+                    }
+                    Err(error) if name.is_empty() && error.kind() != Kind::RedisRejected => return Err(error),
+                    Err(error) => unknown = Some(format!("{}{error}", at(name))),
+                },
+                // A replica that is away now may be a master tomorrow.
+                Err(error) => unknown = Some(format!("{}{error}", at(name))),
             }
         }
         if !mend.is_empty() {
@@ -53,7 +57,7 @@ impl Redis {
         }
         match (wanted, unknown) {
             (_, Some(why)) => Ok(Verified::Unknown(why)),
-            (Durability::Replicated(wanted), None) => self.verify_replicas(wanted).await,
+            (Durability::Replicated(wanted), None) => verify_replicas(&servers, wanted).await,
             (Durability::Fsync | Durability::Memory, None) => Ok(Verified::Yes),
         }
     }
@@ -68,33 +72,37 @@ impl Redis {
         Ok(found.optional_text()?.unwrap_or_default().to_owned())
     }
 
-    async fn verify_replicas(&self, wanted: u32) -> Result<Verified> {
-        for (node, answer) in self.send_to_all(&Call::new("INFO", vec!["replication"])?).await? {
-            let info = Reply::from_fred(answer?);
-            let info = info.text()?;
-            // Of a cluster, masters and replicas answer.
-            if !node.is_empty() && info.lines().any(|line| line.trim() == "role:slave") {
-                continue;
-            }
-            let connected = info.lines().find_map(|line| line.strip_prefix("connected_slaves:")?.trim().parse().ok());
-            match connected {
-                // Replicas come and go; sends wait for them one by one.
-                Some(connected) if wanted > connected => {
-                    let what = format!("{}{wanted} replicas are wanted, {connected} are connected", at(&node));
-                    return Ok(Verified::Unknown(what));
-                }
-                Some(_) => {}
-                None => return Ok(Verified::Unknown("Redis doesn't say how many replicas it has".to_owned())),
+    /// The demands that this server doesn't meet.
+    async fn differing<'a>(&self, demands: &'a [Demand]) -> Result<Vec<&'a Demand>> {
+        let mut differing = Vec::new();
+        for demand in demands {
+            if self.setting(demand.0).await? != demand.1 {
+                differing.push(demand);
             }
         }
-        Ok(Verified::Yes)
+        Ok(differing)
     }
 }
 
-/// The value of a setting of Redis; empty if it doesn't know it.
-fn setting(value: fred::types::Value) -> Result<String> {
-    let found = Reply::from_fred(value).list()?.into_iter().nth(1).unwrap_or(Reply::Nil);
-    Ok(found.optional_text()?.unwrap_or_default().to_owned())
+async fn verify_replicas(servers: &[(String, Result<Redis>)], wanted: u32) -> Result<Verified> {
+    for (name, server) in servers {
+        let Ok(server) = server else { continue };
+        let info = server.info("replication").await?;
+        // Of a cluster, masters and replicas answer.
+        if !name.is_empty() && info.text("role") == Some("slave") {
+            continue;
+        }
+        match info.number("connected_slaves") {
+            // Replicas come and go; sends wait for them one by one.
+            Some(connected) if u64::from(wanted) > connected => {
+                let what = format!("{}{wanted} replicas are wanted, {connected} are connected", at(name));
+                return Ok(Verified::Unknown(what));
+            }
+            Some(_) => {}
+            None => return Ok(Verified::Unknown("Redis doesn't say how many replicas it has".to_owned())),
+        }
+    }
+    Ok(Verified::Yes)
 }
 
 /// Which node of a cluster is meant; without one, nothing.

@@ -1,5 +1,7 @@
 //! What is sent to one edge: notes in its inbox.
 
+use super::call::{Call, slot_of};
+use super::failure::failed;
 use super::{Arg, Redis, Reply, Script};
 use crate::error::{Error, Result};
 use crate::model::EdgeNote;
@@ -23,12 +25,16 @@ impl Redis {
         SEND.run(self, vec![self.keys().inbox(edge)], args).await.map(|_| ())
     }
 
-    /// The time by Redis' clock, in milliseconds: the clock of ids.
+    /// The time by Redis' clock, in milliseconds: the clock of ids. In a cluster that of the node which
+    /// has `key`.
     ///
     /// # Errors
     /// As Redis answers.
-    pub async fn time_ms(&self) -> Result<u64> {
-        let parts = self.command("TIME", Vec::<String>::new()).await?.list()?;
+    pub async fn time_ms(&self, key: &str) -> Result<u64> {
+        let mut call = Call::new("TIME", Vec::<String>::new())?;
+        call.beside = Some(slot_of(key.as_bytes()));
+        let answer = self.send(call).await.map_err(|e| failed("read the clock of Redis", e))?;
+        let parts = Reply::from_fred(answer.value).list()?;
         let part = |index: usize| parts.get(index).map_or(Ok(0), Reply::int);
         let (secs, micros) = (part(0)?, part(1)?);
         Ok(u64::try_from(secs * 1_000 + micros / 1_000).unwrap_or_default())

@@ -203,3 +203,42 @@ fn escaped(device: &str) -> std::borrow::Cow<'_, str> {
         device.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::call::slot_of;
+    use super::*;
+
+    /// A script takes keys of one partition, and a Redis Cluster only those of one slot.
+    #[test]
+    fn the_keys_of_a_partition_share_a_slot() {
+        let (keys, letter) = (Keys::new("mill"), EntryId::new(7, 1));
+        for p in [PartitionId(0), PartitionId(3), PartitionId(1_023)] {
+            let all = [
+                keys.log(p),
+                keys.seq(p),
+                keys.head(p),
+                keys.epoch(p),
+                keys.closed(p),
+                keys.dedup(p, "u{1}", "d{2}"),
+                keys.replay(p),
+                keys.checkpoint(p),
+                keys.delivered(p),
+                keys.redeliver(p, "g{3}"),
+                keys.retried(p, "g{3}", letter),
+                keys.attempts(p, "g{3}"),
+                keys.members(p),
+                keys.members_of_edge(p, "e{4}"),
+                keys.member_edges(p),
+                keys.leaving(p),
+                keys.replay_position(p, "j{5}"),
+                keys.flush(p),
+                keys.owed(p),
+            ];
+            let slot = slot_of(p.to_string().as_bytes());
+            assert!(all.iter().all(|key| slot_of(key.as_bytes()) == slot), "{all:?}");
+            let (lease, token) = (keys.lease("archive", p), keys.lease_token("archive", p));
+            assert!([lease, token].iter().all(|key| slot_of(key.as_bytes()) == slot));
+        }
+    }
+}

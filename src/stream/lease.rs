@@ -88,8 +88,9 @@ impl Redis {
     /// # Errors
     /// As Redis answers.
     pub async fn workers_alive(&self, group: &str, ttl: Duration) -> Result<Vec<String>> {
-        let since = self.time_ms().await?.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-        let args = vec![Arg::from(self.keys().workers(group)), since.into(), "+inf".into()];
+        let key = self.keys().workers(group);
+        let since = self.time_ms(&key).await?.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        let args = vec![Arg::from(key), since.into(), "+inf".into()];
         let reply = self.command("ZRANGEBYSCORE", args).await?;
         reply.list()?.iter().map(|name| Ok(name.text()?.to_owned())).collect()
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fred::types::Value;
 
 use super::Redis;
-use super::call::Call;
+use super::call::{Call, slot_of};
 use super::failure::failed;
 use crate::error::{Error, Kind, Result};
 
@@ -102,6 +102,11 @@ impl Script {
         args: Vec<Arg>,
         replicas: Option<(u32, Duration)>,
     ) -> Result<(Reply, Option<u32>)> {
+        // In a Redis Cluster it would be refused; so every test on one Redis looks as well.
+        debug_assert!(
+            keys.windows(2).all(|pair| slot_of(pair[0].as_bytes()) == slot_of(pair[1].as_bytes())),
+            "keys of one call in several slots: {keys:?}"
+        );
         let digest = self.digest.get_or_init(|| fred::util::sha1_hash(self.source));
         let mut words = vec![Arg::from(digest.as_str()), Arg::from(keys.len() as u64)];
         words.extend(keys.into_iter().map(Arg::from));

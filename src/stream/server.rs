@@ -35,6 +35,22 @@ impl Redis {
         Ok(Info::read(self.command("INFO", vec![section]).await?.text()?))
     }
 
+    /// What a node of a cluster says of the cluster: `cluster_state` and others.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn cluster_info(&self) -> Result<Info> {
+        Ok(Info::read(self.command("CLUSTER", vec!["INFO"]).await?.text()?))
+    }
+
+    /// The slots of a node of a cluster that are on their way from it or to it.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn moving_slots(&self) -> Result<Vec<String>> {
+        Ok(moving_slots(self.command("CLUSTER", vec!["NODES"]).await?.text()?))
+    }
+
     /// Which of these commands the server doesn't know.
     ///
     /// # Errors
@@ -48,9 +64,23 @@ impl Redis {
     }
 }
 
+/// Of the node that tells: `[7->-id]` is a slot that leaves it, `[7-<-id]` one that comes.
+fn moving_slots(nodes: &str) -> Vec<String> {
+    let own = nodes.lines().find(|line| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself")));
+    let parts = own.unwrap_or_default().split(' ').filter_map(|part| part.strip_prefix('['));
+    parts.filter_map(|part| Some(part.split_once('-')?.0.to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_on_their_way_are_read_from_the_own_line() {
+        let nodes = "a1 127.0.0.1:1@2 master - 0 0 1 connected 0-5 [9->-b2]\n\
+                     b2 127.0.0.1:3@4 myself,master - 0 0 2 connected 6-16383 [7->-a1] [8-<-a1]\n";
+        assert_eq!(moving_slots(nodes), ["7", "8"]);
+    }
 
     #[test]
     fn a_section_is_read_by_name() {

@@ -35,6 +35,8 @@ struct State {
     given: Vec<Server>,
     table: RwLock<Table>,
     doubts: Notify,
+    /// Which master is asked what has no key.
+    keyless: AtomicUsize,
     /// Another node is asked each time: one may be cut off from the others.
     turn: AtomicUsize,
 }
@@ -61,8 +63,9 @@ impl Topology {
     /// # Errors
     /// [`Kind::RedisUnavailable`] if none answers within `redis.connect_timeout`.
     pub(super) async fn find(settings: &RedisSettings, given: Vec<Server>) -> Result<Arc<Self>> {
-        let (table, doubts, turn) = (RwLock::default(), Notify::new(), AtomicUsize::new(0));
-        let state = Arc::new(State { settings: settings.clone(), given, table, doubts, turn });
+        let (table, doubts) = (RwLock::default(), Notify::new());
+        let (keyless, turn) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let state = Arc::new(State { settings: settings.clone(), given, table, doubts, keyless, turn });
         let until = tokio::time::Instant::now() + *settings.connect_timeout;
         while let Err(error) = state.look().await {
             if tokio::time::Instant::now() + PAUSE > until {
@@ -90,7 +93,10 @@ impl Topology {
             let by_range = || table.ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
             table.moved.get(&slot).or_else(|| by_range().map(|range| &range.master))
         });
-        let any = || table.ranges.first().map(|range| &range.master).or(self.state.given.first());
+        let any = || {
+            let turn = self.state.keyless.load(Ordering::Relaxed) % table.ranges.len().max(1);
+            table.ranges.get(turn).map(|range| &range.master).or(self.state.given.first())
+        };
         known.or_else(any).cloned().unwrap_or_else(|| Server::new("127.0.0.1", 6379))
     }
 
@@ -115,6 +121,11 @@ impl Topology {
     pub(super) fn moved(&self, slot: u16, to: &Server) {
         self.state.table.write().unwrap_or_else(PoisonError::into_inner).moved.insert(slot, to.clone());
         self.doubt();
+    }
+
+    /// The node that was asked what has no key does not answer: the next one is asked from now on.
+    pub(super) fn skip(&self) {
+        self.state.keyless.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something does not fit: the nodes are asked again soon.

@@ -30,7 +30,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
 async fn look(patient: &Patient, redis: &Redis, partitions: Partitions) -> Result<Vec<Finding>> {
     let groups = positions(redis, partitions).await?;
     // The clock that gave the ids, whatever ours says.
-    let now_ms = redis.time_ms().await?;
+    let now_ms = redis.time_ms(&redis.keys().meta()).await?;
     let mut findings = Vec::new();
     for name in expected(patient).into_iter().filter(|name| !groups.contains_key(name)) {
         findings.push(absent(&name));

@@ -7,6 +7,7 @@
 
 mod endpoints;
 mod groups;
+mod nodes;
 mod postgres;
 mod redis;
 mod report;

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Patient;
 use super::report::Finding;
+use super::{Patient, nodes};
 use crate::config::{Durability, mask_url};
 use crate::error::{Kind, Result};
 use crate::model::Partitions;
@@ -31,15 +31,38 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
             ];
         }
     };
-    let (version, durability, memory, disk, log, clock) = tokio::join!(
-        patient.bounded("redis.version", version(redis, &place)),
+    let servers = redis.servers().await;
+    let each = servers.iter().map(|(name, server)| {
+        let place = if name.is_empty() { place.as_str() } else { name };
+        async move { (name.clone(), server_by_itself(patient, place, name.is_empty(), server).await) }
+    });
+    let (each, cluster, durability, log) = tokio::join!(
+        futures_util::future::join_all(each),
+        patient.bounded("redis.cluster", nodes::check(redis, &servers, patient.partitions)),
         patient.bounded("redis.durability", durability(redis, patient.settings.redis.durability)),
+        patient.bounded("redis.log", log(redis, patient.partitions)),
+    );
+    [nodes::fold(each), cluster, durability, log].into_iter().flatten().collect()
+}
+
+/// What each server has to tell, be it a node or the only one.
+async fn server_by_itself(patient: &Patient, place: &str, is_only: bool, server: &Result<Redis>) -> Vec<Finding> {
+    let redis = match server {
+        Ok(redis) => redis,
+        Err(error) => {
+            let why = "its partitions are refused until a replica has taken over, or there is one replica less";
+            return vec![Finding::fail("redis.reachable", format!("failed to {error}"), why, "start it")];
+        }
+    };
+    let wanted = patient.settings.redis.durability;
+    let (version, replicas, memory, disk, clock) = tokio::join!(
+        patient.bounded("redis.version", version(redis, place)),
+        patient.bounded("redis.replicas", replicas(redis, wanted, is_only)),
         patient.bounded("redis.memory", memory(redis)),
         patient.bounded("redis.persistence", persistence(redis)),
-        patient.bounded("redis.log", log(redis, patient.partitions)),
         patient.bounded("redis.clock", clock(redis)),
     );
-    [version, durability, memory, disk, log, clock].into_iter().flatten().collect()
+    [version, replicas, memory, disk, clock].into_iter().flatten().collect()
 }
 
 async fn version(redis: &Redis, place: &str) -> Result<Vec<Finding>> {
@@ -99,19 +122,30 @@ async fn durability(redis: &Redis, wanted: Durability) -> Result<Vec<Finding>> {
             format!("with redis-cli:\n{}\nCONFIG REWRITE", mend.join("\n")),
         ),
     };
-    Ok(vec![durability, replicas(redis, wanted).await?])
+    Ok(vec![durability])
 }
 
-async fn replicas(redis: &Redis, wanted: Durability) -> Result<Finding> {
+async fn replicas(redis: &Redis, wanted: Durability, is_only: bool) -> Result<Vec<Finding>> {
     const CHECK: &str = "redis.replicas";
     let info = redis.info("replication").await?;
     if info.text("role") == Some("slave") {
-        let fix = "give the address of the master in redis.url";
-        return Ok(Finding::fail(CHECK, "this Redis is a replica", "it takes no writes", fix));
+        return Ok(vec![match info.text("master_link_status") {
+            _ if is_only => {
+                let fix = "give the address of the master in redis.url";
+                Finding::fail(CHECK, "this Redis is a replica", "it takes no writes", fix)
+            }
+            Some("up") => Finding::ok(CHECK, "a replica that follows its master"),
+            _ => Finding::warn(
+                CHECK,
+                "a replica that does not follow its master",
+                "if it took over, what was accepted since would be lost",
+                "look at its log; it follows by itself once it reaches its master",
+            ),
+        }]);
     }
     let connected = info.number("connected_slaves").unwrap_or_default();
     let told = format!("{connected} connected");
-    Ok(match wanted {
+    Ok(vec![match wanted {
         Durability::Replicated(count) if connected < u64::from(count) => Finding::fail(
             CHECK,
             format!("{told}, replicated({count}) wants {count}"),
@@ -119,7 +153,7 @@ async fn replicas(redis: &Redis, wanted: Durability) -> Result<Finding> {
             "connect the replicas (REPLICAOF), or ask for fewer in redis.durability",
         ),
         _ => Finding::ok(CHECK, told),
-    })
+    }])
 }
 
 async fn memory(redis: &Redis) -> Result<Vec<Finding>> {
@@ -247,7 +281,7 @@ async fn log(redis: &Redis, partitions: Option<Partitions>) -> Result<Vec<Findin
 
 async fn clock(redis: &Redis) -> Result<Vec<Finding>> {
     let before = now_ms();
-    let theirs = redis.time_ms().await?;
+    let theirs = redis.time_ms(&redis.keys().meta()).await?;
     Ok(vec![compare("redis.clock", "Redis", theirs, before, now_ms())])
 }
 

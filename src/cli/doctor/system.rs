@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-use super::Patient;
 use super::report::Finding;
+use super::{Patient, nodes};
 use crate::auth::Verifier;
 use crate::config::{Process, Settings};
 use crate::error::{Error, Result};
@@ -37,11 +37,16 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
 
 async fn redis_disk(patient: &Patient) -> Result<Vec<Finding>> {
     let Ok(redis) = &patient.redis else { return Ok(Vec::new()) };
-    let place = match is_here(patient.settings.redis.url.expose()) {
-        true => redis.setting("dir").await.ok(),
-        false => None,
-    };
-    Ok(vec![disk("redis.disk", "Redis", place.as_deref())])
+    let mut found = Vec::new();
+    for (name, server) in redis.servers().await {
+        let is_here = is_here(if name.is_empty() { patient.settings.redis.url.expose() } else { &name });
+        let place = match server {
+            Ok(server) if is_here => server.setting("dir").await.ok(),
+            _ => None,
+        };
+        found.push((name, vec![disk("redis.disk", "Redis", place.as_deref())]));
+    }
+    Ok(nodes::fold(found))
 }
 
 async fn postgres_disk(patient: &Patient) -> Result<Vec<Finding>> {

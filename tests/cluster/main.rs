@@ -8,6 +8,7 @@
 mod support;
 
 mod breaking;
+mod looking;
 mod whole_way;
 
 use support::{Cluster, Receiver, Stack, StackBuilder};

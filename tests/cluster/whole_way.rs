@@ -1,12 +1,10 @@
 //! The core of the suite, on a cluster.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 
 use crate::builder;
 use crate::support::{
-    Cluster, DEADLINE, Format, Process, ROOMS, Receiver, Stack, Traffic, eventually, readers, wait_until,
+    Cluster, Format, Process, ROOMS, Receiver, Stack, Traffic, eventually, millstream, readers, wait_until,
 };
 
 /// Messages that have to be accepted before and after each kill.
@@ -30,7 +28,17 @@ async fn what_holds_on_one_redis_holds_on_a_cluster() {
         stack.start_again(process).await;
     }
     traffic.goes_on(BETWEEN).await;
+    // Both while everything goes on.
+    run(&stack, &["verify"]).await;
+    run(&stack, &["doctor"]).await;
     traffic.audit(&stack, readers, Some(&receiver)).await;
+    let verified = millstream(&["verify", "--json"], stack.env()).await.ok().json();
+    assert_eq!(verified["differences"], json!([]), "{verified}");
+}
+
+/// What a command of the CLI writes that must succeed.
+async fn run(stack: &Stack, args: &[&str]) -> String {
+    millstream(args, stack.env()).await.ok().out
 }
 
 /// Join from the start, after the saved cursor, after one's own, in rooms of all partitions, over both edges.
@@ -80,51 +88,18 @@ async fn commands_work(stack: &Stack) {
     let tail = Process::spawn("millstream", &["tail", "--json"], stack.env());
     wait_until("it tails", async || tail.stderr().contains("tailing")).await;
     for room in ["a", "b", "c", "d", "e", "f"] {
-        let sent = millstream(&["publish", "--room", room, "--user", "op", "--json", "hello"], stack).await;
+        let sent = run(stack, &["publish", "--room", room, "--user", "op", "--json", "hello"]).await;
         assert_eq!(serde_json::from_str::<Value>(&sent).unwrap()["seq"], 1, "{sent}");
     }
     wait_until("tail shows all of them", async || tail.stdout().matches("\"hello\"").count() >= 6).await;
-    millstream(&["flush"], stack).await;
+    run(stack, &["flush"]).await;
     let groups = eventually("the groups, with nothing behind", async || {
-        let groups = millstream(&["groups", "--json"], stack).await;
+        let groups = run(stack, &["groups", "--json"]).await;
         (groups.contains("archive") && groups.contains("callback")).then_some(groups)
     })
     .await;
     assert!(groups.contains("replay"), "{groups}");
-    millstream(&["trim", "--before", "now"], stack).await;
-    let replayed = millstream(&["replay", "--to", "stdout", "--from", "-1h"], stack).await;
+    run(stack, &["trim", "--before", "now"]).await;
+    let replayed = run(stack, &["replay", "--to", "stdout", "--from", "-1h"]).await;
     assert!(replayed.matches("\"hello\"").count() >= 6, "{replayed}");
-}
-
-/// Every node is looked at, replicas too: one may be the master tomorrow.
-#[tokio::test]
-async fn durability_is_checked_on_every_node() {
-    let receiver = Receiver::start().await;
-    let cluster = Cluster::start(true).await;
-    let stack = builder(&cluster, &receiver).edges(0).workers(&[]).start().await;
-    cluster.node(4).command(["CONFIG", "SET", "appendfsync", "everysec"]).await;
-    let mut env = stack.env().to_vec();
-    for listen in ["MILLSTREAM__EDGE__LISTEN", "MILLSTREAM__METRICS__LISTEN"] {
-        env.push((listen.into(), "127.0.0.1:0".into()));
-    }
-    let edge = Process::spawn("edge", &[], &env);
-    let ended = eventually("it refuses to start", async || edge.try_status()).await;
-    assert_eq!(ended.code(), Some(2), "{}", edge.stderr());
-    let mends = format!("-h 127.0.0.1 -p {} CONFIG SET appendfsync always", cluster.node(4).port());
-    assert!(edge.stderr().contains(&mends), "{}", edge.stderr());
-    for n in [0, 1, 2, 3, 5] {
-        assert!(!edge.stderr().contains(&format!("-p {} ", cluster.node(n).port())), "{}", edge.stderr());
-    }
-}
-
-/// What a command of the CLI writes.
-async fn millstream(args: &[&str], stack: &Stack) -> String {
-    let mut command = tokio::process::Command::new(Process::path("millstream"));
-    command.args(args).stdin(Stdio::null()).env_clear().kill_on_drop(true);
-    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    command.envs(stack.env().iter().map(|(key, value)| (key, value)));
-    let output = tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap();
-    let out = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{args:?}: {out}\n{}", String::from_utf8_lossy(&output.stderr));
-    out
 }

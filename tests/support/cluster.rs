@@ -29,10 +29,16 @@ impl Cluster {
 
     /// Starts the nodes and waits until all of them say that the cluster is well.
     pub async fn start(replicas: bool) -> Self {
+        Self::start_with(replicas, &[]).await
+    }
+
+    /// As [`Cluster::start`], each node with these options too.
+    pub async fn start_with(replicas: bool, options: &[&str]) -> Self {
+        let options: Vec<&str> = OPTIONS.iter().chain(options).copied().collect();
         let count = if replicas { 2 * Self::MASTERS } else { Self::MASTERS };
         let mut nodes = Vec::new();
         for _ in 0..count {
-            nodes.push(Redis::start(OPTIONS).await);
+            nodes.push(Redis::start(&options).await);
         }
         let cluster = Self { nodes };
         for (n, node) in cluster.nodes.iter().enumerate() {
@@ -83,6 +89,17 @@ impl Cluster {
     pub async fn follows(&self, n: usize) {
         let wanted = ["role:slave", "master_link_status:up"];
         wait_until("it follows its master", async || self.says(n, &["INFO", "replication"], &wanted).await).await;
+    }
+
+    /// A replica hears no more of its master, and doesn't come back to it.
+    pub async fn cut_off(&self, n: usize) {
+        for (key, value) in [("masteruser", "nobody"), ("masterauth", "wrong")] {
+            self.ok(n, &["CONFIG", "SET", key, value]).await;
+        }
+        let killed = self.nodes[n - Self::MASTERS].command(["CLIENT", "KILL", "TYPE", "replica"]).await;
+        assert!(!killed.is_error(), "{killed:?}");
+        let down = ["master_link_status:down"];
+        wait_until("it is cut off", async || self.says(n, &["INFO", "replication"], &down).await).await;
     }
 
     /// Waits until a node is a master.

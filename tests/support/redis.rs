@@ -163,7 +163,9 @@ impl Redis {
     }
 
     fn spawn(&self) -> Result<(), String> {
-        let server = Command::new("redis-server")
+        // Another server that speaks the same, such as Valkey: docs/testing.md says how.
+        let program = std::env::var_os("MILLSTREAM_TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let server = Command::new(program)
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--dir"])
             .arg(&self.dir)
             .args(["--logfile", "server.log", "--daemonize", "no", "--databases", "1"])

@@ -120,7 +120,7 @@ async fn keep_months(store: Store, redis: Redis, retention: RetentionSettings, s
             warn!(%error, "could not make months of the archive ahead: trying again in an hour");
         }
         let Some(max_age) = retention.archive_max_age else { return };
-        let dropped = async { store.drop_months(*max_age, redis.time_ms().await?).await };
+        let dropped = async { store.drop_months(*max_age, redis.time_ms(&redis.keys().meta()).await?).await };
         match dropped.await {
             Ok(dropped) => metrics::counter!(names::ARCHIVE_MONTHS_DROPPED).increment(dropped as u64),
             Err(error) => warn!(%error, "could not drop old months of the archive: trying again in an hour"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream::config::{RedisSettings, Secret};
 use millstream::model::{DeviceId, Item, Message, Partitions, Room, SenderType, UserId};
-use millstream::stream::{self, Publish};
+use millstream::stream::{self, Generation, Publish};
 
 use crate::certificate::authority_file;
 use crate::endpoint::{Attempt, Endpoint, How};
@@ -84,8 +84,9 @@ impl World {
                 });
                 let (user, device) = (UserId::new("alice").unwrap(), DeviceId::new(room.as_str()).unwrap());
                 let p = partitions.of(room.as_str());
-                let message = Publish { room, user, device, mark, envelope: item.encode().into() };
-                self.door.publish(p, &[&message], 60_000).await.unwrap();
+                let (generation, envelope) = (Generation::default(), item.encode().into());
+                let message = Publish { room, user, device, mark, generation, envelope };
+                self.door.publish(p, &[&message], 60_000, None).await.unwrap();
             }
         }
         self.waves += 1;

@@ -150,13 +150,13 @@ impl Dispatcher {
 
     async fn attempt(&self, turn: Turn<'_>, item: &Item) -> Answer {
         let start = Instant::now();
-        let under_way = Counted::new(&self.in_flight);
+        let mut under_way = UnderWay::new(self);
         let answer = self.caller.attempt(&self.endpoint, item, self.clock.now_ms()).await;
+        under_way.outcome = answer.outcome();
         drop(under_way);
         self.seconds.record(start.elapsed());
-        let (endpoint, outcome) = (self.endpoint.name.clone(), answer.outcome());
+        let (endpoint, outcome) = (&self.endpoint.name, answer.outcome());
         debug!(endpoint, outcome, webhook.id = item.id, elapsed = ?start.elapsed(), "attempted {}: {outcome}", item.id);
-        metrics::counter!(names::CALLBACK_ATTEMPTS, "endpoint" => endpoint, "outcome" => outcome).increment(1);
         // The gate learns it before the turn ends, so that nobody slips through in between.
         let verdict = match &answer {
             Answer::Accepted => Verdict::Success,
@@ -199,6 +199,27 @@ impl Dispatcher {
 fn too_old(record: &Record, why: &str) -> Ended {
     let error = format!("older than max_age (failed attempts: {}): {why}", record.failures);
     Ended::Park { reason: "too_old", error }
+}
+
+/// An attempt under way. However it ends it is counted: one that is dropped may have reached its endpoint.
+struct UnderWay<'a> {
+    endpoint: &'a str,
+    outcome: &'static str,
+    _in_flight: Counted,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(dispatcher: &'a Dispatcher) -> Self {
+        let in_flight = Counted::new(&dispatcher.in_flight);
+        Self { endpoint: &dispatcher.endpoint.name, outcome: "abandoned", _in_flight: in_flight }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let (endpoint, outcome) = (self.endpoint.to_owned(), self.outcome);
+        metrics::counter!(names::CALLBACK_ATTEMPTS, "endpoint" => endpoint, "outcome" => outcome).increment(1);
+    }
 }
 
 /// One, in a gauge, for as long as it lives.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::Notify;
 
 use super::server::{Reply, Server, ok, status};
@@ -127,6 +128,28 @@ async fn closing_ends_with_its_grace() {
     server.saw(1).await;
     tokio::time::timeout(DEADLINE, bench.close(Duration::from_millis(20))).await.unwrap();
     assert_eq!(bench.settled_now(), 0);
+}
+
+/// Attempts were counted when their answer came: those that a lost lease cut off had reached the endpoint, and stood
+/// in no metric.
+#[tokio::test]
+async fn an_attempt_that_is_cut_off_is_counted() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let server = Server::start(|_| Reply::Hang).await;
+    let mut bench = Bench::new(endpoint(&server.url()));
+    bench.give(vec![message("a", 1)]).await;
+    server.saw(1).await;
+    // What holds it, and with it the attempt, is dropped: a lease that is lost does this.
+    bench.close(Duration::ZERO).await;
+    let counted = "millstream_callback_attempts_total{endpoint=\"test\",outcome=\"abandoned\"} 1";
+    let all = async {
+        while !metrics.render().lines().any(|line| line == counted) {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(DEADLINE, all).await.unwrap_or_else(|_| panic!("{}", metrics.render()));
 }
 
 #[tokio::test]

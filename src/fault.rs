@@ -17,7 +17,7 @@ pub enum Fault {
     NoDeduplication,
     /// The archive acknowledges a batch before its transaction, and trusts the group's position afterwards.
     XackBeforeCommit,
-    /// A lost group is made again at the end of the log.
+    /// A lost group is made again at the end of the log, and nobody looks whether it was given everything.
     GroupAtDollar,
     /// A device's cursor is saved when an entry comes up for delivery.
     CursorBeforeDelivery,

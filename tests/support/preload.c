@@ -1,7 +1,9 @@
 // Lies to one process: SKEW_S seconds are added to the clock of the day (not to the monotonic one), and
-// each fsync takes FSYNC_MS milliseconds longer.
+// an fsync does not end while the file FSYNC_WHILE is there, nor does a write to a file that begins meanwhile:
+// so is a disk that hangs.
 #define _GNU_SOURCE
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -34,18 +36,33 @@ time_t time(time_t *out) {
   return now.tv_sec;
 }
 
-static void dawdle(void) {
-  long ms = number("FSYNC_MS");
-  struct timespec span = {ms / 1000, ms % 1000 * 1000000};
-  if (ms > 0) nanosleep(&span, NULL);
+static int hanging;
+
+static void wait_for_the_disk(void) {
+  const char *path = getenv("FSYNC_WHILE");
+  struct timespec span = {0, 5000000};
+  while (path && access(path, F_OK) == 0) nanosleep(&span, NULL);
+}
+
+static void hang(void) {
+  __atomic_add_fetch(&hanging, 1, __ATOMIC_SEQ_CST);
+  wait_for_the_disk();
+  __atomic_sub_fetch(&hanging, 1, __ATOMIC_SEQ_CST);
 }
 
 int fsync(int fd) {
-  dawdle();
+  hang();
   return (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
-  dawdle();
+  hang();
   return (int)syscall(SYS_fdatasync, fd);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+  struct stat file;
+  int waits = __atomic_load_n(&hanging, __ATOMIC_SEQ_CST) > 0;
+  if (waits && fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) wait_for_the_disk();
+  return (ssize_t)syscall(SYS_write, fd, bytes, count);
 }

@@ -1,6 +1,7 @@
 //! A library that is loaded before a process's own and lies to it: about the time of day, about how long
 //! an fsync takes. Linux only; made by the C compiler that `scripts/setup` installs.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -11,9 +12,10 @@ pub fn skewed_clock(seconds: i64) -> [(&'static str, String); 2] {
     [("LD_PRELOAD", library().to_owned()), ("SKEW_S", seconds.to_string())]
 }
 
-/// Variables for a process whose every fsync takes so much longer.
-pub fn slow_fsync(ms: u64) -> [(&'static str, String); 2] {
-    [("LD_PRELOAD", library().to_owned()), ("FSYNC_MS", ms.to_string())]
+/// Variables for a process none of whose fsyncs ends while this file is there, nor any write to a file that begins
+/// after one: the disk hangs.
+pub fn slow_fsync(while_there: &Path) -> [(&'static str, String); 2] {
+    [("LD_PRELOAD", library().to_owned()), ("FSYNC_WHILE", while_there.display().to_string())]
 }
 
 fn library() -> &'static str {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use millstream::model::{Cid, Cursor, DeviceId, Entry, EntryId, EntryKind, Item, Partitions, Room, UserId};
+use millstream::telemetry::names;
 use millstream::verify::{Content, Digest, Fact, Seen};
 
 use crate::drain::{GROUPS, left_to};
@@ -15,7 +16,7 @@ use crate::support::{Reply, get};
 const HAPPENED: [(&str, &str); 4] = [
     ("millstream_log_trimmed_entries_total", "trim"),
     ("millstream_replay_pages_total{source=\"archive\"", "read-from-archive"),
-    ("millstream_slow_readers_total", "slow-reader"),
+    ("millstream_catch_ups_total{cause=\"slow_reader\"", "slow-reader"),
     ("millstream_archive_duplicates_total", "repeated-batch"),
 ];
 /// Entries of one read.
@@ -23,6 +24,10 @@ const PAGE: &str = "5000";
 
 /// The metrics of all processes, while they still run.
 pub(crate) async fn metrics(system: &System, scribe: &Scribe) {
+    for (series, _) in HAPPENED {
+        let name = series.split('{').next().unwrap_or(series);
+        assert!(names::ALL.iter().any(|metric| metric.name == name), "there is no metric {name}");
+    }
     for (process, addr, whole) in system.metrics() {
         let (_, text) = get(addr, "/metrics", &[]).await;
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();

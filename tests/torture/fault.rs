@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::endpoint::Mood;
-use crate::supervisor::{Hop, System};
+use crate::supervisor::{Hop, PARTITIONS, System};
 use crate::support::Mode;
 
 /// A fault.
@@ -28,6 +28,12 @@ pub(crate) enum Fault {
     RedisPause(Duration),
     RedisForgetScripts,
     RedisRewrite,
+    /// `XGROUP DESTROY`, in every partition.
+    RedisForgetGroup(&'static str),
+    /// No fsync ends, if the disk of Redis is one that can hang.
+    RedisDiskHangs,
+    /// Nothing, for so many milliseconds: what comes after it in a step comes later.
+    Wait(u64),
     /// SIGQUIT, and a new start when it is over.
     PostgresKill,
     PostgresFreeze,
@@ -64,6 +70,14 @@ impl Fault {
             }
             Self::RedisForgetScripts => ask_redis(system, &["SCRIPT", "FLUSH"]).await,
             Self::RedisRewrite => ask_redis(system, &["BGREWRITEAOF"]).await,
+            Self::RedisForgetGroup(group) => {
+                for p in 0..PARTITIONS {
+                    let log = format!("{}:{{{p}}}:log", system.prefix);
+                    ask_redis(system, &["XGROUP", "DESTROY", &log, group]).await;
+                }
+            }
+            Self::RedisDiskHangs => std::fs::write(&system.hanging, "").expect("the folder is ours"),
+            Self::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Self::PostgresKill => system.postgres.kill(),
             Self::PostgresFreeze => system.postgres.freeze(),
             Self::PostgresDisconnect => {
@@ -86,6 +100,7 @@ impl Fault {
             Self::Freeze(process) => system.signal(process, "CONT"),
             Self::RedisKill => system.redis.start_again().await,
             Self::RedisFreeze => system.redis.thaw(),
+            Self::RedisDiskHangs => std::fs::remove_file(&system.hanging).expect("it was made"),
             Self::PostgresKill => system.postgres.start_again().await,
             Self::PostgresFreeze => system.postgres.thaw(),
             Self::Endpoint(n, _) => system.endpoints[n].1.set(Mood::Fine),
@@ -94,6 +109,8 @@ impl Fault {
             | Self::RedisPause(_)
             | Self::RedisForgetScripts
             | Self::RedisRewrite
+            | Self::RedisForgetGroup(_)
+            | Self::Wait(_)
             | Self::PostgresDisconnect => {}
         }
     }
@@ -109,7 +126,10 @@ impl Fault {
             | Self::RedisDisconnect
             | Self::RedisPause(_)
             | Self::RedisForgetScripts
-            | Self::RedisRewrite => "redis".into(),
+            | Self::RedisRewrite
+            | Self::RedisForgetGroup(_)
+            | Self::RedisDiskHangs => "redis".into(),
+            Self::Wait(_) => "nothing".into(),
             Self::PostgresKill | Self::PostgresFreeze | Self::PostgresDisconnect => "postgres".into(),
         }
     }

@@ -7,7 +7,7 @@ use millstream::verify::{Fact, History, Rules, Verdict, check};
 
 use crate::run::Run;
 
-/// What has to happen in a run, or it shows nothing.
+/// What has to happen in a run of everything, or it shows nothing.
 pub(crate) const REQUIRED: [&str; 12] = [
     "fault",
     "retry",
@@ -25,9 +25,9 @@ pub(crate) const REQUIRED: [&str; 12] = [
 /// Violations that are told; the others stand in the file.
 const TOLD_MAX: usize = 20;
 
-/// Judges a run of everything: the checker's verdict, and what only this run can know to be wrong.
-pub(crate) fn judge(run: &Run) -> (Verdict, Vec<String>) {
-    let verdict = check(&run.history, &Rules::requiring(&REQUIRED));
+/// Judges a run in which all this has to happen: the checker's verdict, and what only a run can know to be wrong.
+pub(crate) fn judge(run: &Run, required: &[&str]) -> (Verdict, Vec<String>) {
+    let verdict = check(&run.history, &Rules::requiring(required));
     let mut more: Vec<String> = run.stuck.iter().map(|what| format!("stuck: {what}")).collect();
     more.extend(untrue_resets(&run.history));
     more.extend(unexpected_exits(&run.history));
@@ -84,7 +84,8 @@ pub(crate) fn tell(run: &Run, seed: u64, (verdict, more): &(Verdict, Vec<String>
     valid
 }
 
-fn keep(run: &Run, lines: &[String], folder: &Path) -> PathBuf {
+/// Writes down all that there is of a run.
+pub(crate) fn keep(run: &Run, lines: &[String], folder: &Path) -> PathBuf {
     std::fs::create_dir_all(folder).expect("a folder for temporary files");
     std::fs::write(folder.join("history.jsonl"), run.history.to_lines()).expect("a file there");
     std::fs::write(folder.join("violations.txt"), lines.join("\n")).expect("a file there");

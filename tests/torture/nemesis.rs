@@ -84,23 +84,26 @@ impl<'a> Nemesis<'a> {
         Self { system, scribe, board, rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// Breaks and mends until `until`; then nothing is broken.
+    /// Breaks and mends until `until`; then nothing is broken. A script with nothing after it is played to its end.
     pub(crate) async fn run(mut self, plot: Plot, until: Instant) {
+        let is_over = || plot.random && Instant::now() >= until;
         for step in plot.script {
-            self.step(step, until).await;
+            sleep(step.peace).await;
+            if !is_over() {
+                self.step(step).await;
+            }
         }
-        while plot.random && Instant::now() < until {
+        while plot.random && !is_over() {
             let step = self.choose();
-            self.step(step, until).await;
+            sleep_until(until.min(Instant::now() + step.peace)).await;
+            if !is_over() {
+                self.step(step).await;
+            }
         }
         sleep_until(until).await;
     }
 
-    async fn step(&mut self, step: Step, until: Instant) {
-        sleep_until(until.min(Instant::now() + step.peace)).await;
-        if Instant::now() >= until {
-            return;
-        }
+    async fn step(&mut self, step: Step) {
         let before = self.owners().await;
         for fault in &step.faults {
             self.note(fault, true);

@@ -42,13 +42,21 @@ pub(crate) struct Options {
     pub(crate) pace: Duration,
     /// Settings for all processes, over the usual ones.
     pub(crate) env: Vec<(String, String)>,
+    /// Redis' `appendfsync`, on a disk that can be made to hang; nothing: as `durability = "fsync"` asks, on the
+    /// disk as it is.
+    pub(crate) appendfsync: Option<&'static str>,
+    /// Whether readers come and stay.
+    pub(crate) steady: bool,
+    /// Whether a line every few seconds tells how it goes.
+    pub(crate) progress: bool,
 }
 
 impl Options {
     /// All faults that there are.
     pub(crate) fn new(seed: u64, duration: Duration) -> Self {
-        let (publishers, pace) = (6, Duration::from_millis(80));
-        Self { seed, duration, plot: Plot::everything(), publishers, pace, env: Vec::new() }
+        let (plot, publishers, pace) = (Plot::everything(), 6, Duration::from_millis(80));
+        let (env, appendfsync, steady, progress) = (Vec::new(), None, false, true);
+        Self { seed, duration, plot, publishers, pace, env, appendfsync, steady, progress }
     }
 }
 
@@ -99,11 +107,13 @@ impl Stage {
 /// Runs it.
 pub(crate) async fn run(options: Options) -> Run {
     let recorder = Recorder::new();
-    let system = System::start(&recorder, options.seed, &options.env).await;
+    let system = System::start(&recorder, &options).await;
     let board = Board::default();
-    let watching = watch_over(&system, &recorder, &board);
+    let watching = watch_over(&options, &system, &recorder, &board);
+    let (phase, stage) = watch::channel(Phase::Traffic);
+    let cast = Cast { options: &options, system: &system, recorder: &recorder, stage: Stage(stage), rooms: rooms() };
     let stuck = tokio::select! {
-        ended = play(&options, &system, &recorder, &board) => ended.err(),
+        ended = play(&cast, &phase, &board) => ended.err(),
         () = watching => unreachable!("it watches for ever"),
     };
     let scribe = recorder.scribe("supervisor");
@@ -120,27 +130,25 @@ pub(crate) async fn run(options: Options) -> Run {
 }
 
 /// Traffic under faults, and everything until nothing is under way any more.
-async fn play(options: &Options, system: &System, recorder: &Recorder, board: &Board) -> Result<(), String> {
-    let (phase, stage) = watch::channel(Phase::Traffic);
-    let stage = Stage(stage);
-    let rooms: Vec<Room> = (0..ROOMS).map(|n| Room::new(&format!("room-{n}")).expect("a room")).collect();
-    let mut publishers = start_publishers(options, system, recorder, &stage, &rooms);
-    let mut subscribers = start_subscribers(options, system, recorder, &stage, &rooms);
+async fn play(cast: &Cast<'_>, phase: &watch::Sender<Phase>, board: &Board) -> Result<(), String> {
+    let Cast { options, system, recorder, rooms, .. } = cast;
+    let mut publishers = cast.publishers();
+    let mut subscribers = cast.subscribers();
     let nemesis = Nemesis::new(system, recorder.scribe("nemesis"), board.clone(), stream(options.seed, 3, 0));
     nemesis.run(options.plot.clone(), Instant::now() + options.duration).await;
 
-    let scribe = recorder.scribe("supervisor");
-    scribe.note(Fact::Healed);
-    println!("[{:>4}s] healed: waiting for everybody to finish", recorder.elapsed_s());
+    recorder.scribe("supervisor").note(Fact::Healed);
+    if options.progress {
+        println!("[{:>4}s] healed: waiting for everybody to finish", recorder.elapsed_s());
+    }
     drain::until("all processes are ready", async || system.is_ready()).await?;
     phase.send_replace(Phase::Emptying);
     ended("publisher", &mut publishers).await?;
     drain::flush(system).await?;
-    let targets = Arc::new(drain::heads(system, &rooms).await);
+    let targets = Arc::new(drain::heads(system, rooms).await);
     phase.send_replace(Phase::Reading(targets));
     // One who comes only now has everything from replay.
-    let last = plan(options, system, &rooms, 99, Style::Steady, false);
-    subscribers.spawn(Subscriber::new(last, recorder.scribe("subscriber-last"), stage).run());
+    cast.enter(&mut subscribers, "last", cast.plan(99, Style::Steady, false));
     ended("subscriber", &mut subscribers).await?;
     drain::stays_are_over(system).await?;
     drain::flush(system).await?;
@@ -159,11 +167,11 @@ async fn ended(what: &str, participants: &mut JoinSet<()>) -> Result<(), String>
 }
 
 /// Keeps processes running and tells how it goes. Never ends.
-async fn watch_over(system: &System, recorder: &Recorder, board: &Board) {
+async fn watch_over(options: &Options, system: &System, recorder: &Recorder, board: &Board) {
     let mut next_line = Instant::now();
     loop {
         system.keep();
-        if next_line <= Instant::now() {
+        if options.progress && next_line <= Instant::now() {
             next_line += LINE_INTERVAL;
             let (accepted, delivered) = recorder.counts();
             let faults = board.lock().unwrap().join(", ");
@@ -174,78 +182,75 @@ async fn watch_over(system: &System, recorder: &Recorder, board: &Board) {
     }
 }
 
-fn start_publishers(
-    options: &Options,
-    system: &System,
-    recorder: &Recorder,
-    stage: &Stage,
-    rooms: &[Room],
-) -> JoinSet<()> {
-    let mut publishers = JoinSet::new();
-    for number in 0..options.publishers {
-        let (seed, rooms) = (stream(options.seed, 1, number), rooms.to_vec());
-        let plan = publisher::Plan { number, seed, edges: system.edges(), rooms, pace: options.pace };
-        let scribe = recorder.scribe(&format!("publisher-{number}"));
-        publishers.spawn(Publisher::new(plan, scribe, stage.clone()).run());
-    }
-    publishers
+fn rooms() -> Vec<Room> {
+    (0..ROOMS).map(|n| Room::new(&format!("room-{n}")).expect("a room")).collect()
 }
 
-fn start_subscribers(
-    options: &Options,
-    system: &System,
-    recorder: &Recorder,
-    stage: &Stage,
-    rooms: &[Room],
-) -> JoinSet<()> {
-    let late = options.duration.mul_f64(0.6);
-    let styles = [
-        (1, Style::Steady),
-        (2, Style::Steady),
-        (3, Style::Flap),
-        (4, Style::Flap),
-        (5, Style::Sleep(MIN_AGE)),
-        (6, Style::Sleep(MIN_AGE)),
-        (7, Style::Slow),
-        (8, Style::Late(late)),
-        (9, Style::Tab),
-        (9, Style::Tab),
-        (10, Style::Crash),
-        (12, Style::Crash),
-    ];
-    let mut subscribers = JoinSet::new();
-    for (at, (number, style)) in styles.into_iter().enumerate() {
-        let own_cursors = number % 2 == 0 && style != Style::Tab;
-        let mut plan = plan(options, system, rooms, number, style, own_cursors);
-        // Two tabs have a device in common, and no choices.
-        plan.seed = stream(options.seed, 2, at);
-        let scribe = recorder.scribe(&format!("subscriber-{at}"));
-        subscribers.spawn(Subscriber::new(plan, scribe, stage.clone()).run());
-    }
-    subscribers
+/// Who takes part, and in what.
+struct Cast<'a> {
+    options: &'a Options,
+    system: &'a System,
+    recorder: &'a Recorder,
+    stage: Stage,
+    rooms: Vec<Room>,
 }
 
-fn plan(
-    options: &Options,
-    system: &System,
-    rooms: &[Room],
-    number: usize,
-    style: Style,
-    own_cursors: bool,
-) -> subscriber::Plan {
-    let format = if number.is_multiple_of(3) { Format::MsgPack } else { Format::Json };
-    let (user, device) = (format!("reader{number}"), "screen".to_owned());
-    let identity = Identity { user, device, format, slow: style == Style::Slow };
-    // Some follow everything, the others two rooms of three.
-    let followed = |n: &usize| number % 4 == 1 || number == 99 || !(n + number).is_multiple_of(3);
-    let rooms = (0..rooms.len()).filter(followed).map(|n| rooms[n].clone()).collect();
-    subscriber::Plan {
-        seed: stream(options.seed, 2, number),
-        style,
-        edges: system.edges(),
-        rooms,
-        identity,
-        own_cursors,
+impl Cast<'_> {
+    fn publishers(&self) -> JoinSet<()> {
+        let mut publishers = JoinSet::new();
+        for number in 0..self.options.publishers {
+            let (seed, rooms) = (stream(self.options.seed, 1, number), self.rooms.clone());
+            let plan = publisher::Plan { number, seed, edges: self.system.edges(), rooms, pace: self.options.pace };
+            let scribe = self.recorder.scribe(&format!("publisher-{number}"));
+            publishers.spawn(Publisher::new(plan, scribe, self.stage.clone()).run());
+        }
+        publishers
+    }
+
+    fn subscribers(&self) -> JoinSet<()> {
+        let late = self.options.duration.mul_f64(0.6);
+        let styles = [
+            (1, Style::Steady),
+            (2, Style::Steady),
+            (3, Style::Flap),
+            (4, Style::Flap),
+            (5, Style::Sleep(MIN_AGE)),
+            (6, Style::Sleep(MIN_AGE)),
+            (7, Style::Slow),
+            (8, Style::Late(late)),
+            (9, Style::Tab),
+            (9, Style::Tab),
+            (10, Style::Crash),
+            (12, Style::Crash),
+        ];
+        let mut subscribers = JoinSet::new();
+        for (at, (number, style)) in styles.into_iter().enumerate() {
+            if self.options.steady && style != Style::Steady {
+                continue;
+            }
+            let own_cursors = number % 2 == 0 && style != Style::Tab;
+            let mut plan = self.plan(number, style, own_cursors);
+            // Two tabs have a device in common, and no choices.
+            plan.seed = stream(self.options.seed, 2, at);
+            self.enter(&mut subscribers, &at.to_string(), plan);
+        }
+        subscribers
+    }
+
+    fn enter(&self, subscribers: &mut JoinSet<()>, name: &str, plan: subscriber::Plan) {
+        let scribe = self.recorder.scribe(&format!("subscriber-{name}"));
+        subscribers.spawn(Subscriber::new(plan, scribe, self.stage.clone()).run());
+    }
+
+    fn plan(&self, number: usize, style: Style, own_cursors: bool) -> subscriber::Plan {
+        let format = if number.is_multiple_of(3) { Format::MsgPack } else { Format::Json };
+        let (user, device) = (format!("reader{number}"), "screen".to_owned());
+        let identity = Identity { user, device, format, slow: style == Style::Slow };
+        // Some follow everything, the others two rooms of three.
+        let followed = |n: &usize| number % 4 == 1 || number == 99 || !(n + number).is_multiple_of(3);
+        let rooms = (0..self.rooms.len()).filter(followed).map(|n| self.rooms[n].clone()).collect();
+        let (seed, edges) = (stream(self.options.seed, 2, number), self.system.edges());
+        subscriber::Plan { seed, style, edges, rooms, identity, own_cursors }
     }
 }
 

@@ -4,6 +4,7 @@
 //! would, and that it ended is in the history.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +13,10 @@ use millstream::verify::{Fact, Signal, Wants};
 
 use crate::endpoint::Endpoint;
 use crate::recorder::{Recorder, Scribe};
+use crate::run::Options;
 use crate::support::{
-    API_KEY, CALLBACK_SECRET, DEADLINE, Database, Postgres, Process, Proxy, Redis, SECRET, free_port, unique,
-    wait_until,
+    API_KEY, CALLBACK_SECRET, DEADLINE, Database, Postgres, Process, Proxy, Redis, SECRET, free_port, new_dir,
+    slow_fsync, unique, wait_until,
 };
 
 /// More than workers, so that two of them share.
@@ -135,6 +137,8 @@ struct Slot {
 /// Servers, proxies, endpoints and processes.
 pub(crate) struct System {
     pub(crate) redis: Redis,
+    /// While this file is there, the disk of Redis hangs, if it is one that can.
+    pub(crate) hanging: PathBuf,
     pub(crate) postgres: Postgres,
     pub(crate) database: Database,
     pub(crate) prefix: String,
@@ -147,9 +151,13 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts everything and waits until it is ready. `more` are settings for all processes.
-    pub(crate) async fn start(recorder: &Recorder, seed: u64, more: &[(String, String)]) -> Self {
-        let redis = Redis::start(&[]).await;
+    /// Starts everything and waits until it is ready.
+    pub(crate) async fn start(recorder: &Recorder, options: &Options) -> Self {
+        let hanging = new_dir("disk").join("hangs");
+        let redis = match options.appendfsync {
+            None => Redis::start(&[]).await,
+            Some(when) => Redis::start_in(&["--appendfsync", when], &slow_fsync(&hanging)).await,
+        };
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         let mut endpoints = Vec::new();
@@ -176,15 +184,16 @@ impl System {
         .enumerate()
         {
             let scribe = recorder.scribe(&format!("endpoint-{}", n + 1));
-            let endpoint = Endpoint::start(scribe, group, wants, seed.wrapping_add(n as u64)).await;
+            let endpoint = Endpoint::start(scribe, group, wants, options.seed.wrapping_add(n as u64)).await;
             let proxy = Proxy::start(endpoint.addr()).await;
             env.push((variable.to_owned(), format!("http://{}/hook", proxy.addr())));
             proxies.push((Hop::CallbackEndpoint, proxy));
             endpoints.push((group, endpoint));
         }
-        env.extend(more.iter().cloned());
+        env.extend(options.env.iter().cloned());
         let (processes, scribe) = (BTreeMap::new(), recorder.scribe("supervisor"));
-        let mut system = Self { redis, postgres, database, prefix, endpoints, proxies, processes, env, scribe };
+        let mut system =
+            Self { redis, hanging, postgres, database, prefix, endpoints, proxies, processes, env, scribe };
         for (name, program) in PROCESSES {
             system.add(name, program).await;
         }

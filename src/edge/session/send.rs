@@ -8,7 +8,7 @@ use super::end::Ending;
 use super::join::RETRY_MS;
 use crate::auth::Access;
 use crate::fault::{self, Fault};
-use crate::model::{Cursor, FileRef, Item, Message, Room};
+use crate::model::{Cursor, EntryId, FileRef, Item, Message, Room};
 use crate::protocol::{ErrorCode, Refusal, RequestRef, SendFrame, ServerFrame};
 use crate::publish::{Answer, Job, Outcome, mark};
 use crate::stream::Publish;
@@ -67,7 +67,8 @@ impl Session {
         let waiting = Waiting { request_ref, room, cid: (&*send.cid).into(), began: Instant::now() };
         self.sends.waiting.insert(ticket, waiting);
         if fault::active(Fault::AckBeforeXadd) {
-            self.published(ticket, Outcome::Accepted { place: Cursor::START, duplicate: false });
+            let place = Cursor::new(EntryId::new(super::super::now_ms(), 0), 0);
+            self.published(ticket, Outcome::Accepted { place, duplicate: false });
         }
         let outbox = self.outbox.clone();
         if !self.edge.publisher.offer(Job { message: publish, answer: Answer::Ticket(outbox, ticket) }) {

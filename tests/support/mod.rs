@@ -31,10 +31,11 @@ mod said;
 mod stack;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -150,9 +151,12 @@ pub fn unique(what: &str) -> String {
 /// Below the ports that the kernel hands out by itself: a server that is restarted must find its
 /// port free, and a client that connects to a dead one must not be connected to itself.
 pub fn free_port() -> u16 {
+    // Whoever was given a port may not listen there yet: no port is given twice.
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = rand::random_range(20_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
             return port;
         }
     }

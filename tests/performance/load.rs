@@ -1,0 +1,38 @@
+//! Load by `millstream bench`, and what a process used for it.
+
+use serde_json::Value;
+
+use super::support::{Stack, millstream, unique};
+
+/// Puts a load on the edge at `addr`; its report. A load that finds anything wrong ends the run.
+pub(crate) async fn bench(stack: &Stack, addr: &str, args: &str) -> Value {
+    let prefix = unique("b");
+    let url = format!("ws://{addr}");
+    let args: Vec<&str> = ["bench"].into_iter().chain(args.split(' ')).collect();
+    let target = ["--json", "--url", &url];
+    let own = ["--prefix", &prefix];
+    let all = args.iter().chain(&target).chain(own.iter().filter(|_| !args.contains(&"--prefix")));
+    millstream(&all.copied().collect::<Vec<_>>(), stack.env()).await.ok().json()
+}
+
+/// A figure of a report, by its path: `delivery_latency.p99_ms`.
+pub(crate) fn figure(report: &Value, path: &str) -> f64 {
+    let value = path.split('.').fold(report, |value, name| &value[name]);
+    value.as_f64().unwrap_or_else(|| panic!("no {path} in {report}"))
+}
+
+/// Seconds of processor time that a process has used. Source: proc(5), `utime` and `stime`.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    // The third field of the manual is the first here; the clock ticks a hundred times a second.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// Resident memory of a process in KiB. Source: proc(5), `VmRSS`.
+pub(crate) fn memory_kib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

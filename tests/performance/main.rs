@@ -1,0 +1,73 @@
+//! How fast it is, as ratios against yardsticks in the same run: `scripts/bench`.
+//!
+//! Load, yardstick and what is measured are processes of their own, on servers of their own. Each row is measured
+//! several times, yardstick and product in turn, and the median counts.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archive;
+mod bare;
+mod callbacks;
+mod catch_up;
+mod child;
+mod endpoint;
+mod fan_out;
+mod ingest;
+mod latency;
+mod load;
+mod memory;
+mod resp;
+mod row;
+mod storm;
+
+use clap::Parser;
+
+use self::row::{Row, System};
+
+#[derive(Parser)]
+struct Args {
+    /// Measures only these rows.
+    #[arg(long)]
+    row: Vec<String>,
+    /// Times that each row is measured.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Seconds of each measurement under load.
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    /// Is the bare server at this address instead, until it is killed.
+    #[arg(long, hide = true)]
+    bare_server: Option<String>,
+    /// Is an HTTP endpoint at this address instead, until it is killed.
+    #[arg(long, hide = true)]
+    endpoint: Option<String>,
+}
+
+#[tokio::main]
+async fn main() {
+    let args = Args::parse();
+    if let Some(addr) = &args.bare_server {
+        return bare::serve(addr).await;
+    }
+    if let Some(addr) = &args.endpoint {
+        return endpoint::serve(addr).await;
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for (name, measure) in row::ALL {
+        if !args.row.is_empty() && !args.row.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let mut measured = Vec::new();
+        for run in 1..=args.runs {
+            eprintln!("{name}: run {run} of {}", args.runs);
+            // New servers for each: a row does not pay for what another has left.
+            let mut system = System::start(args.seconds).await;
+            measured.push(measure(&mut system).await);
+        }
+        rows.extend(row::medians(measured));
+    }
+    row::show(&rows);
+}

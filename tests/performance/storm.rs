@@ -1,0 +1,34 @@
+//! A storm: 5,000 clients with ten rooms each come back to a restarted edge.
+
+use super::load::figure;
+use super::row::{Goal, Row, System};
+use super::support::{Process, eventually, unique};
+
+pub(crate) async fn measure(system: &mut System) -> Vec<Row> {
+    let (prefix, url) = (unique("b"), format!("ws://{}", system.stack.addr("edge")));
+    let args = ["bench", "storm", "--connections", "5000", "--json", "--prefix", &prefix, "--url", &url];
+    let storm = Process::spawn("millstream", &args, system.stack.env());
+    eventually("the storm is ready", async || storm.stderr().contains("restart the edge").then_some(())).await;
+    let before = calls(system).await;
+    system.stack.start_again("edge").await;
+    assert!(storm.status().await.success(), "{}", storm.stderr());
+    let report = serde_json::from_str(&storm.stdout()).unwrap();
+    let calls = calls(system).await - before;
+    vec![
+        Row::new(
+            "storm, 5,000 clients × 10 rooms, until all are live",
+            "s",
+            figure(&report, "seconds"),
+            None,
+            Goal::Below(5.0),
+        ),
+        Row::new("Redis commands of the storm, per client and room", "", calls / 50_000.0, None, Goal::None),
+    ]
+}
+
+/// Commands that Redis has carried out. Source: Redis docs, INFO, `total_commands_processed`.
+async fn calls(system: &System) -> f64 {
+    let info = system.stack.redis().command(["INFO", "stats"]).await.text();
+    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap();
+    line.trim().parse().unwrap()
+}

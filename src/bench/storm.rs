@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future;
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::client::Client;
 use super::clock::micros;
-use super::fan_out::connect_all;
+use super::fan_out::{CONNECTING, connect_all};
 use super::latency::{Latency, Recorder};
 use super::report::Report;
 use super::target::Target;
@@ -77,9 +77,8 @@ impl StormArgs {
     pub async fn run(&self, target: &Target, connected: impl Fn() + Sync, ready: impl FnOnce()) -> Result<StormReport> {
         target.check()?;
         let mut clients = connect_all(target, self.connections as usize, "w", &connected).await?;
-        for (number, client) in clients.iter_mut().enumerate() {
-            self.join(target, number, client).await?;
-        }
+        let joining = clients.iter_mut().enumerate().map(|(number, client)| self.join(target, number, client));
+        stream::iter(joining).buffer_unordered(CONNECTING).try_collect::<()>().await?;
         ready();
         let lives = Recorder::new();
         let first = watch::Sender::new(None);

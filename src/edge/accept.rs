@@ -116,7 +116,7 @@ async fn upgraded(edge: Arc<Edge>, upgrade: OnUpgrade, greeting: Greeting, place
     if let Ok(Ok(upgraded)) = tokio::time::timeout(wait, upgrade).await
         && let Some(ws) = websocket(&edge, upgraded).await
     {
-        Box::pin(session::serve(edge.clone(), ws, greeting)).await;
+        session::serve(edge.clone(), ws, greeting).await;
     }
     edge.limits.exit();
     // The socket is closed: another may have its file.

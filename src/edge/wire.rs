@@ -55,7 +55,8 @@ impl Wire {
     /// hear of the reset instead of our close.
     pub(super) async fn hear_out(&mut self) -> io::Result<()> {
         self.shutdown().await?;
-        let mut thrown_away = [0; 4 << 10];
+        // Not on the stack: it would be a part of every connection's task, from its beginning.
+        let mut thrown_away = vec![0; 4 << 10];
         while self.tcp.read(&mut thrown_away).await? > 0 {}
         Ok(())
     }

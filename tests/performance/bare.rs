@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// Messages that a slow subscriber may lag behind before the load sees a loss.
-const LAG: usize = 1 << 16;
+const LAG: usize = 1 << 10;
 
 type Rooms = Arc<Mutex<HashMap<String, Sender<Utf8Bytes>>>>;
 

@@ -61,11 +61,14 @@ fn call(digest: &str, partition: usize, batch: usize) -> Vec<u8> {
     args.push(devices.to_string().into_bytes());
     args.push(b"2592000000".to_vec());
     args.extend((0..devices).map(|device| format!("user{device}").into_bytes()));
+    // Nothing is known of the log yet.
+    args.extend([b"".to_vec(), b"0-0".to_vec()]);
     for n in 0..batch {
         let device = n % devices;
         args.push((device + 1).to_string().into_bytes());
         args.push(format!("room{partition}-{device}").into_bytes());
-        args.push(rand::random::<[u8; 24]>().to_vec());
+        // A cid and a content of its own, and a connection without a generation.
+        args.push([&rand::random::<[u8; 24]>()[..], &[0; 8]].concat());
         args.push(vec![b'e'; 220]);
     }
     command(&args.iter().map(Vec::as_slice).collect::<Vec<_>>())

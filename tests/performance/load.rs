@@ -1,8 +1,13 @@
 //! Load by `millstream bench`, and what a process used for it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use super::support::{Stack, millstream, unique};
+use super::support::{Process, Stack, unique};
+
+/// Longest load: filling a log with a million messages is one too.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Puts a load on the edge at `addr`; its report. A load that finds anything wrong ends the run.
 pub(crate) async fn bench(stack: &Stack, addr: &str, args: &str) -> Value {
@@ -12,7 +17,22 @@ pub(crate) async fn bench(stack: &Stack, addr: &str, args: &str) -> Value {
     let target = ["--json", "--url", &url];
     let own = ["--prefix", &prefix];
     let all = args.iter().chain(&target).chain(own.iter().filter(|_| !args.contains(&"--prefix")));
-    millstream(&all.copied().collect::<Vec<_>>(), stack.env()).await.ok().json()
+    let load = Process::spawn("millstream", &all.copied().collect::<Vec<_>>(), stack.env());
+    ended(&load).await;
+    serde_json::from_str(&load.stdout()).unwrap()
+}
+
+/// Waits until a load has ended well.
+pub(crate) async fn ended(load: &Process) {
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = load.try_status() {
+            break status;
+        }
+        assert!(begin.elapsed() < LONGEST, "{}", load.stderr());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(status.success(), "{}\n{}", load.stdout(), load.stderr());
 }
 
 /// A figure of a report, by its path: `delivery_latency.p99_ms`.

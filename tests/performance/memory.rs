@@ -20,7 +20,20 @@ pub(crate) async fn measure(system: &System) -> Vec<Row> {
 async fn per_connection(system: &System, addr: &str, pid: u32) -> f64 {
     let before = memory_kib(pid);
     let (count, prefix, url) = (CONNECTIONS.to_string(), unique("b"), format!("ws://{addr}"));
-    let args = ["bench", "connect", "--connections", &count, "--hold", "10m", "--prefix", &prefix, "--url", &url];
+    let args = [
+        "bench",
+        "connect",
+        "--rooms",
+        "100",
+        "--connections",
+        &count,
+        "--hold",
+        "10m",
+        "--prefix",
+        &prefix,
+        "--url",
+        &url,
+    ];
     let idle = Process::spawn("millstream", &args, system.stack.env());
     eventually("all connections stand", async || idle.stderr().contains("stand").then_some(())).await;
     (memory_kib(pid) - before) / f64::from(CONNECTIONS)

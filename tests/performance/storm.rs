@@ -1,6 +1,6 @@
 //! A storm: 5,000 clients with ten rooms each come back to a restarted edge.
 
-use super::load::figure;
+use super::load::{ended, figure};
 use super::row::{Goal, Row, System};
 use super::support::{Process, eventually, unique};
 
@@ -11,7 +11,7 @@ pub(crate) async fn measure(system: &mut System) -> Vec<Row> {
     eventually("the storm is ready", async || storm.stderr().contains("restart the edge").then_some(())).await;
     let before = calls(system).await;
     system.stack.start_again("edge").await;
-    assert!(storm.status().await.success(), "{}", storm.stderr());
+    ended(&storm).await;
     let report = serde_json::from_str(&storm.stdout()).unwrap();
     let calls = calls(system).await - before;
     vec![

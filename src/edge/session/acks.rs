@@ -53,19 +53,24 @@ impl Session {
             _ if !newer => {}
             Some(id) => self.edge.cursors.acked(&self.claims.user, &self.device, &room, Cursor::new(id, seq)),
             None => {
-                // A later acknowledgement covers an earlier one that is still being looked up.
-                let earlier = self.acks.resolving.iter().find(|(_, (other, _))| *other == room).map(|(ask, _)| *ask);
-                if let Some(earlier) = earlier {
-                    self.acks.resolving.remove(&earlier);
-                    self.edge.asks.forget(earlier);
-                }
-                let ask = Ask::History { before: Some(seq + 1), after: None, limit: 1 };
-                let number = self.edge.asks.open(&self.outbox, &room, ask, Some(*self.edge.settings.edge.join_timeout));
-                metrics::counter!(names::ASKS, "kind" => "ack").increment(1);
-                self.acks.resolving.insert(number, (room.clone(), seq));
-                self.edge.desks.order(&room, Order::Ask(number)).await;
+                Box::pin(self.look_up(room, seq)).await;
             }
         }
+    }
+
+    /// Asks for the id of a message that was delivered long ago.
+    async fn look_up(&mut self, room: Room, seq: u64) {
+        // A later acknowledgement covers an earlier one that is still being looked up.
+        let earlier = self.acks.resolving.iter().find(|(_, (other, _))| *other == room).map(|(ask, _)| *ask);
+        if let Some(earlier) = earlier {
+            self.acks.resolving.remove(&earlier);
+            self.edge.asks.forget(earlier);
+        }
+        let ask = Ask::History { before: Some(seq + 1), after: None, limit: 1 };
+        let number = self.edge.asks.open(&self.outbox, &room, ask, Some(*self.edge.settings.edge.join_timeout));
+        metrics::counter!(names::ASKS, "kind" => "ack").increment(1);
+        self.acks.resolving.insert(number, (room.clone(), seq));
+        self.edge.desks.order(&room, Order::Ask(number)).await;
     }
 
     /// The id of an acknowledged message was looked up.

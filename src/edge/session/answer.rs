@@ -56,6 +56,13 @@ impl Session {
 
     /// Changes that wait for Redis: done between turns, not while notes are taken.
     pub(super) async fn do_changes(&mut self) {
+        if self.to_put_out.is_empty() && self.to_end_stay.is_empty() && !self.to_count_again {
+            return;
+        }
+        Box::pin(self.change()).await;
+    }
+
+    async fn change(&mut self) {
         for room in std::mem::take(&mut self.to_put_out) {
             self.put_out(&room, LeftReason::RoomClosed).await;
         }

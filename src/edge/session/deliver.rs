@@ -90,7 +90,7 @@ impl Session {
 
     /// Asks for the next page of every subscription that is behind, once the socket has taken the last.
     pub(super) async fn ask_due_pages(&mut self) {
-        if self.behind.is_none() || self.wire().queued() >= QUEUED_LOW {
+        if self.wire().queued() >= QUEUED_LOW {
             return;
         }
         let now = Instant::now();

@@ -45,7 +45,15 @@ struct Hello {
 }
 
 /// Serves an upgraded connection to its end.
-pub(in super::super) async fn serve(edge: Arc<Edge>, mut ws: WebSocketStream<Wire>, greeting: Greeting) {
+pub(in super::super) async fn serve(edge: Arc<Edge>, ws: WebSocketStream<Wire>, greeting: Greeting) {
+    // In memory of its own, which is given back: most connections idle, and idling needs none of it.
+    if let Some(session) = Box::pin(let_in(edge, ws, greeting)).await {
+        session.run().await;
+    }
+}
+
+/// Hears `hello` and says `welcome`, or why not.
+async fn let_in(edge: Arc<Edge>, mut ws: WebSocketStream<Wire>, greeting: Greeting) -> Option<Box<Session>> {
     let subprotocol = greeting.subprotocol;
     let first = tokio::select! {
         () = edge.shutdown.requested() => Ok(Err(Ending::restart(edge.reconnect_after()))),
@@ -60,10 +68,11 @@ pub(in super::super) async fn serve(edge: Arc<Edge>, mut ws: WebSocketStream<Wir
         Err(_) => Err(Ending::no_hello()),
     };
     match opened {
-        Ok(opened) => Box::pin(greet_and_run(opened, ws)).await,
+        Ok(opened) => Some(greet(opened, ws).await),
         Err(ending) => {
             debug!(reason = ending.reason(), "connection ended before its welcome");
             close_early(&mut ws, subprotocol, &ending).await;
+            None
         }
     }
 }
@@ -191,11 +200,10 @@ async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) ->
     Ok((Saved { cursors, read: read.into_iter().collect(), loaded: Instant::now() }, generation))
 }
 
-async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
+async fn greet(opened: Opened, ws: WebSocketStream<Wire>) -> Box<Session> {
     let Opened { edge, subprotocol, outbox, hello, saved, ended, freezes, generation } = opened;
     let settings = &edge.settings;
-    let protocol = metrics::gauge!(names::CONNECTIONS, "protocol" => subprotocol.name());
-    let mut session = Session {
+    let mut session = Box::new(Session {
         name: format!("{}-{}", edge.id, outbox.connection),
         rate: edge.limits.rate(),
         timing: Timing::new(*settings.edge.heartbeat, *settings.edge.stall_timeout),
@@ -220,14 +228,12 @@ async fn greet_and_run(opened: Opened, ws: WebSocketStream<Wire>) {
         claims: hello.claims,
         ended,
         edge,
-    };
+    });
     info!(connection = %session.name, "connection welcomed");
     metrics::counter!(names::CONNECTIONS_OPENED).increment(1);
-    protocol.increment(1.0);
     session.welcome(hello.request_ref.as_ref());
     session.join_own_rooms().await;
-    Box::pin(session.run()).await;
-    protocol.decrement(1.0);
+    session
 }
 
 impl Session {

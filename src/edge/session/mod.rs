@@ -44,6 +44,7 @@ use crate::auth::Claims;
 use crate::model::{Cursor, DeviceId, Room};
 use crate::protocol::{Refusal, RequestRef, ServerFrame, Subprotocol, frame};
 use crate::stream::Generation;
+use crate::telemetry::names;
 
 pub(super) use self::hello::serve;
 
@@ -110,9 +111,12 @@ enum Wake {
 
 impl Session {
     /// Serves the connection until it ends; then says why, and leaves everything as it has to be.
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
+        let connections = metrics::gauge!(names::CONNECTIONS, "protocol" => self.subprotocol.name());
+        connections.increment(1.0);
         let ending = self.serve_until_end().await;
-        self.end(ending).await;
+        Box::pin(self.end(ending)).await;
+        connections.decrement(1.0);
     }
 
     async fn serve_until_end(&mut self) -> Ending {
@@ -123,11 +127,14 @@ impl Session {
         }
     }
 
-    /// Takes what waits in the outbox, then waits for what comes next and handles it.
+    /// Takes what waits in the outbox, then waits for what comes next and handles it. What is rare and waits is boxed
+    /// where it is called: its memory would else be a part of every idle connection.
     async fn turn(&mut self) -> Result<(), Ending> {
         self.take_notes()?;
         self.do_changes().await;
-        self.ask_due_pages().await;
+        if !self.behind.is_none() {
+            Box::pin(self.ask_due_pages()).await;
+        }
         let mut frames = 0;
         let mut wake = self.wait().await;
         loop {

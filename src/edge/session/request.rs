@@ -26,7 +26,9 @@ impl Session {
             Message::Close(_) => return Err(Ending::gone()),
             Message::Text(_) | Message::Binary(_) => {}
         }
-        self.still_ours().await?;
+        if self.edge.pulse.freezes() != self.freezes {
+            Box::pin(self.still_ours()).await?;
+        }
         let payload = payload_of(self.subprotocol, &message).ok_or_else(Ending::wrong_frame_kind)?;
         match decode(self.subprotocol, payload, self.edge.settings.limits.body_bytes) {
             Ok(request) => {
@@ -44,9 +46,6 @@ impl Session {
     /// After a freeze the device may have gone on elsewhere: then what it had sent to us is old.
     async fn still_ours(&mut self) -> Result<(), Ending> {
         let freezes = self.edge.pulse.freezes();
-        if freezes == self.freezes {
-            return Ok(());
-        }
         match self.edge.holder(&self.claims.user, &self.device, self.outbox.connection).await {
             Ok(Holder::Us) => {
                 self.freezes = freezes;
@@ -69,10 +68,12 @@ impl Session {
             ClientFrame::Ack { room, seq } => self.ack(request_ref, &room, seq, false).await,
             ClientFrame::Read { room, seq } => self.ack(request_ref, &room, seq, true).await,
             ClientFrame::Signal { room, body } => self.signal(request_ref, &room, &body)?,
-            ClientFrame::Join { room, since } => self.join(request_ref, &room, since).await,
-            ClientFrame::Leave { room } => self.leave(request_ref, &room).await,
-            ClientFrame::History { room, range, limit } => self.history(request_ref, &room, range, limit).await?,
-            ClientFrame::Refresh { token } => self.refresh(request_ref.as_ref(), &token).await?,
+            ClientFrame::Join { room, since } => Box::pin(self.join(request_ref, &room, since)).await,
+            ClientFrame::Leave { room } => Box::pin(self.leave(request_ref, &room)).await,
+            ClientFrame::History { room, range, limit } => {
+                Box::pin(self.history(request_ref, &room, range, limit)).await?;
+            }
+            ClientFrame::Refresh { token } => Box::pin(self.refresh(request_ref.as_ref(), &token)).await?,
             ClientFrame::Ping => self.say(&ServerFrame::Pong { request_ref: request_ref.as_ref() }),
             ClientFrame::Presence { room } => {
                 let refusal = Refusal::new(ErrorCode::UnknownType, "presence is not served by this version");

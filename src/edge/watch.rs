@@ -95,13 +95,14 @@ async fn look_at(edge: &Edge, partition: PartitionId, before: Option<&String>) -
     let Some(reached) = reached else { return Ok((epoch, false)) };
     let end = edge.redis.last_generated_id(partition).await?.unwrap_or_default();
     if end < reached {
-        edge.tail.go_back(partition, end);
-        // Nothing is numbered again before the log was compared with the archive.
+        // Nothing is numbered again before the log was compared with the archive. This comes first: if it fails, the
+        // tail still shows the loss, and the next look tries again.
         if let Some(epoch) = &epoch
             && before.is_some_and(|before| before == epoch)
         {
             edge.redis.log_lost(partition, epoch, reached).await?;
         }
+        edge.tail.go_back(partition, end);
     }
     Ok((epoch, end < reached))
 }

@@ -29,7 +29,10 @@ for at = 5, #ARGV, 2 do
   redis.call('HSETNX', KEYS[4], group, checkpoint)
   -- What the group had not settled and the log lost is copied from the archive later.
   if empty and less(checkpoint, ARGV[3]) then
-    redis.call('HSETNX', KEYS[5], group, checkpoint .. ' ' .. ARGV[3])
+    -- Of an earlier loss there may be something left to copy: it begins there.
+    local owed = redis.call('HGET', KEYS[5], group)
+    local after = owed and string.match(owed, '^%S+') or checkpoint
+    redis.call('HSET', KEYS[5], group, after .. ' ' .. ARGV[3])
   end
 end
 if less(last, ARGV[2]) then redis.call('XSETID', KEYS[2], ARGV[2]) end

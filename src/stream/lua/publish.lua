@@ -26,7 +26,11 @@ local seen_epoch, seen = ARGV[first - 2], ARGV[first - 1]
 if epoch == seen_epoch and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0 then
   local ms, n = string.match(seen, '(%d+)-(%d+)')
   ms, n = tonumber(ms), tonumber(n)
-  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  -- Without a log nothing was given: it is as one that ends at its beginning.
+  local info = { 'last-generated-id', '0-0' }
+  if redis.call('EXISTS', KEYS[2]) == 1 then
+    info = redis.call('XINFO', 'STREAM', KEYS[2])
+  end
   for at = 1, #info, 2 do
     if info[at] == 'last-generated-id' then
       local last_ms, last_n = string.match(info[at + 1], '(%d+)-(%d+)')

@@ -25,7 +25,7 @@
 //! | 6 | [`edge`], [`archive`], [`replay`], [`callback`] | only `edge` names tokio-tungstenite, only `callback` the HTTP client |
 //! | 7 | [`api`] | looks at everything, owns nothing |
 //! | 8 | [`service`] | start, stop and exit codes of one process |
-//! | 9 | [`dev`], [`bench`] | all of it in one process; load from outside |
+//! | 9 | [`dev`], `bench` | all of it in one process; load from outside |
 //! | 10 | [`cli`] | what a person types |
 //!
 //! `tests/architecture.rs` checks the table.

@@ -41,6 +41,10 @@ pub(super) fn settings(args: &DevArgs, flags: &SettingsArgs, folder: &Folder) ->
     if unset("callback.allow_private") {
         settings.callback.allow_private = true;
     }
+    if unset("limits.connections") {
+        // As many as its open files allow: nobody who tries things out wants to hear of ulimit first.
+        settings.limits.connections = 0;
+    }
     if unset("log.level") {
         // The screen is for the addresses; what goes wrong still shows.
         settings.log.level = "warn".into();

@@ -16,6 +16,7 @@ use fred::types::streams::XID;
 use super::call::Call;
 use super::failure::failed;
 use super::log::{raw_entries, streams};
+use super::script::script;
 use super::{Arg, RawEntry, Reader, Redis, Reply, Script};
 use crate::error::Result;
 use crate::model::{EntryId, PartitionId};
@@ -26,15 +27,15 @@ const HANDED_BACK_IDLE_MS: u64 = 3_600_000;
 /// Removes consumers that have nothing pending, but the one that asks.
 static TIDY_CONSUMERS: Script = Script::new("tidy consumers", include_str!("lua/tidy_consumers.lua"));
 /// Acknowledges, and moves the checkpoint, if the lease is still ours.
-static SETTLE: Script = Script::new("settle entries", include_str!("lua/settle.lua"));
+static SETTLE: Script = script!("settle entries", "settle.lua");
 /// Removes a group that nobody owns.
 static FORGET_GROUP: Script = Script::new("remove a group", include_str!("lua/forget_group.lua"));
 
 /// Has a group read again, if the lease is still ours.
-static MOVE_BACK: Script = Script::new("move a group back", include_str!("lua/move_back.lua"));
+static MOVE_BACK: Script = script!("move a group back", "move_back.lua");
 
 /// Makes a group of a log.
-static CREATE_GROUP: Script = Script::new("make a group", include_str!("lua/create_group.lua"));
+static CREATE_GROUP: Script = script!("make a group", "create_group.lua");
 
 /// One page of what was taken over from other consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

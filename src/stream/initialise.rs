@@ -3,14 +3,15 @@
 //! **Invariant:** the epoch is set last. A crash anywhere before leaves a partition that refuses to
 //! publish and is filled again; every step may be repeated.
 
+use super::script::script;
 use super::{Arg, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, Entry, EntryId, PartitionId, Room};
 
-static RESTORE_ROOMS: Script = Script::new("restore rooms", include_str!("lua/restore_rooms.lua"));
-static INITIALISE: Script = Script::new("initialise a partition", include_str!("lua/initialise.lua"));
-static POSITIONS: Script = Script::new("read the positions of a partition", include_str!("lua/positions.lua"));
-static LOG_LOST: Script = Script::new("give a log up that has lost its end", include_str!("lua/log_lost.lua"));
+static RESTORE_ROOMS: Script = script!("restore rooms", "restore_rooms.lua");
+static INITIALISE: Script = script!("initialise a partition", "initialise.lua");
+static POSITIONS: Script = script!("read the positions of a partition", "positions.lua");
+static LOG_LOST: Script = script!("give a log up that has lost its end", "log_lost.lua");
 static REDELIVER_OWED: Script = Script::new("deliver what is owed", include_str!("lua/redeliver_owed.lua"));
 
 /// Entries of a log that was lost before a group had settled them: they are in the archive.

@@ -10,12 +10,13 @@ use fred::types::streams::XID;
 
 use super::call::Call;
 use super::failure::failed;
+use super::script::script;
 use super::{Arg, Reader, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, EntryId, EntryKind, PartitionId, Room};
 
 /// The epoch, unless the log was deleted.
-static EPOCH: Script = Script::new("read the epoch of a partition", include_str!("lua/epoch.lua"));
+static EPOCH: Script = script!("read the epoch of a partition", "epoch.lua");
 
 /// An entry of a stream as Redis gives it: its id, and fields with their values in turn.
 /// No fields: the entry was deleted or trimmed.

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use super::script::script;
 use super::{Arg, Redis, Script};
 use crate::error::Result;
 use crate::model::{Event, EventName, Item, PartitionId, Room, UserId};
 
-static MEMBERS: Script = Script::new("count members", include_str!("lua/members.lua"));
-static SWEEP: Script = Script::new("sweep members", include_str!("lua/sweep.lua"));
-static CLOSE_ROOM: Script = Script::new("close a room", include_str!("lua/close_room.lua"));
+static MEMBERS: Script = script!("count members", "members.lua");
+static SWEEP: Script = script!("sweep members", "sweep.lua");
+static CLOSE_ROOM: Script = script!("close a room", "close_room.lua");
 
 /// What a connection did in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

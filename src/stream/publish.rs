@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::script::script;
 use super::{Arg, Generation, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::fault::{self, Fault};
 use crate::model::{Cursor, EntryId, PartitionId};
 
-static PUBLISH: Script = Script::new("publish", include_str!("lua/publish.lua"));
+static PUBLISH: Script = script!("publish", "publish.lua");
 
 /// Bytes of an answer: code, ms, n, seq.
 const ANSWER_BYTES: usize = 25;

@@ -27,6 +27,14 @@ pub enum Arg {
     Bytes(Bytes),
 }
 
+/// A script of `lua/` by name (for errors) and file, with `lua/prelude.lua` before it.
+macro_rules! script {
+    ($name:literal, $file:literal) => {
+        Script::new($name, concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $file))))
+    };
+}
+pub(super) use script;
+
 impl From<&str> for Arg {
     fn from(text: &str) -> Self {
         Self::Bytes(Bytes::copy_from_slice(text.as_bytes()))

@@ -5,6 +5,7 @@
 //! together only if nothing is written between reading the one and the other, and "nothing follows"
 //! is true up to the log's end only if that end was read at the same moment.
 
+use super::script::script;
 use super::{Arg, Redis, Reply, Script};
 use crate::error::Result;
 use crate::model::{Cursor, EntryId, PartitionId, Room};
@@ -12,7 +13,7 @@ use crate::model::{Cursor, EntryId, PartitionId, Room};
 /// Rooms of one survey at most: Lua's `unpack` takes up to about 8,000 values.
 pub const SURVEY_ROOMS_MAX: usize = 4_000;
 
-static SURVEY: Script = Script::new("survey a partition", include_str!("lua/survey.lua"));
+static SURVEY: Script = script!("survey a partition", "survey.lua");
 
 /// A partition's log and some of its rooms at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Trimming the log, and counting what stands between two positions.
 
+use super::script::script;
 use super::{Arg, Redis, Script};
 use crate::error::Result;
 use crate::model::{EntryId, PartitionId};
@@ -10,7 +11,7 @@ pub const ARCHIVE_GROUP: &str = "archive";
 /// Entries of one step of counting: their payloads travel, so a step stays small.
 const COUNT_STEP: u64 = 1_000;
 
-static TRIM: Script = Script::new("trim the log", include_str!("lua/trim.lua"));
+static TRIM: Script = script!("trim the log", "trim.lua");
 
 /// How a trim ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use super::resp::{Pipe, command};
 use super::row::{Goal, Row, System};
 
 /// The script that edges publish with.
-const SCRIPT: &[u8] = include_bytes!("../../src/stream/lua/publish.lua");
+const SCRIPT: &str =
+    concat!(include_str!("../../src/stream/lua/prelude.lua"), include_str!("../../src/stream/lua/publish.lua"));
 /// Partitions, devices in each of them, and calls that wait for their reply in each.
 const PARTITIONS: usize = 16;
 const DEVICES: usize = 4;
@@ -30,7 +31,7 @@ pub(crate) async fn measure(system: &System) -> Vec<Row> {
 /// Messages per second with so many in each call.
 async fn script_alone(system: &System, batch: usize) -> f64 {
     let redis = system.stack.redis();
-    let digest = redis.command([&b"SCRIPT"[..], b"LOAD", SCRIPT]).await.text();
+    let digest = redis.command([&b"SCRIPT"[..], b"LOAD", SCRIPT.as_bytes()]).await.text();
     for p in 0..PARTITIONS {
         redis.command(["SET", &format!("yard:{{{p}}}:epoch"), "yard"]).await;
     }

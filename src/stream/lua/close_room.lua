@@ -2,7 +2,7 @@
 -- KEYS: epoch, log, seq, head, closed
 -- ARGV: room, envelope of room_closed
 -- Answer: 1 closed now, 0 it was closed before, -1 there is no such room
-if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
+if redis.call('EXISTS', KEYS[1]) == 0 or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
 local seq = redis.call('HGET', KEYS[3], ARGV[1])

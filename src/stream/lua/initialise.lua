@@ -4,20 +4,9 @@
 -- id up to which the archive holds everything, id before which the log's remains are in the archive too,
 -- then two per group: name, checkpoint.
 -- Answers 1, or 0 if the partition was initialised already.
-local function less(a, b)
-  local a_ms, a_n = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_n = string.match(b, '(%d+)-(%d+)')
-  a_ms, a_n, b_ms, b_n = tonumber(a_ms), tonumber(a_n), tonumber(b_ms), tonumber(b_n)
-  return a_ms < b_ms or (a_ms == b_ms and a_n < b_n)
-end
 -- A log that was deleted takes what its epoch said with it.
-local deleted = redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1
-if redis.call('EXISTS', KEYS[1]) == 1 and not deleted then return 0 end
-local last = '0-0'
-local info = redis.pcall('XINFO', 'STREAM', KEYS[2])
-for at = 1, #info, 2 do
-  if info[at] == 'last-generated-id' then last = info[at + 1] end
-end
+if redis.call('EXISTS', KEYS[1]) == 1 and not deleted(KEYS[2], KEYS[3]) then return 0 end
+local last = last_given(KEYS[2])
 -- A log that lost only its end goes on after a hole, which the archive fills: what comes before the hole
 -- and is archived too goes, so that everything before the log is read from there.
 if less(last, ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[4]) end

@@ -4,7 +4,7 @@
 --       room, user, connection, envelope of the event (user_joined for j, user_left for l)
 -- Answer: one number per step: 1 counted, 0 nothing new, -1 the room is closed
 -- Repeating a step changes nothing: a connection is counted by its name.
-if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
+if redis.call('EXISTS', KEYS[1]) == 0 or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
 local time = redis.call('TIME')

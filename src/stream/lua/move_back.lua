@@ -3,12 +3,6 @@
 -- Answers -1 if the lease is not ours, 0 if the group didn't stand further on, 1 if it was moved.
 local lease = redis.call('GET', KEYS[1])
 if not lease or string.sub(lease, 1, #ARGV[1]) ~= ARGV[1] then return -1 end
-local function less(a, b)
-  local a_ms, a_n = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_n = string.match(b, '(%d+)-(%d+)')
-  a_ms, a_n, b_ms, b_n = tonumber(a_ms), tonumber(a_n), tonumber(b_ms), tonumber(b_n)
-  return a_ms < b_ms or (a_ms == b_ms and a_n < b_n)
-end
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[2])
 if not groups.err then
   for _, group in ipairs(groups) do

@@ -1,9 +1,7 @@
 -- What a partition says of its groups, seen at one moment.
 -- KEYS: epoch, log, seq, checkpoints, owed. Answers nothing if the partition isn't initialised, else
 -- checkpoints (group, id …), owed (group, range …) and the names of the log's groups.
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
--- Rooms without their log: somebody deleted it.
-if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1 then return false end
+if redis.call('EXISTS', KEYS[1]) == 0 or deleted(KEYS[2], KEYS[3]) then return false end
 local names = {}
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[2])
 if not groups.err then

@@ -13,8 +13,7 @@ local KEPT = 64
 local HEADER = string.rep('\000', 16)
 local NOTHING = string.rep('\000', 24)
 local epoch = redis.call('GET', KEYS[1])
--- Rooms without their log: somebody deleted it, and the archive has to be asked before it goes on.
-if not epoch or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
+if not epoch or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
 local devices = tonumber(ARGV[1])
@@ -24,22 +23,9 @@ local first = devices + 5
 -- known of it: numbers must not be given again before it was compared with the archive.
 local seen_epoch, seen = ARGV[first - 2], ARGV[first - 1]
 if epoch == seen_epoch and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0 then
-  local ms, n = string.match(seen, '(%d+)-(%d+)')
-  ms, n = tonumber(ms), tonumber(n)
-  -- Without a log nothing was given: it is as one that ends at its beginning.
-  local info = { 'last-generated-id', '0-0' }
-  if redis.call('EXISTS', KEYS[2]) == 1 then
-    info = redis.call('XINFO', 'STREAM', KEYS[2])
-  end
-  for at = 1, #info, 2 do
-    if info[at] == 'last-generated-id' then
-      local last_ms, last_n = string.match(info[at + 1], '(%d+)-(%d+)')
-      last_ms, last_n = tonumber(last_ms), tonumber(last_n)
-      if last_ms < ms or (last_ms == ms and last_n < n) then
-        redis.call('DEL', KEYS[1])
-        return redis.error_reply('NOTINIT the log has lost its last entries')
-      end
-    end
+  if less(last_given(KEYS[2]), seen) then
+    redis.call('DEL', KEYS[1])
+    return redis.error_reply('NOTINIT the log has lost its last entries')
   end
 end
 

@@ -1,11 +1,5 @@
 -- Puts rooms back where the archive left them; what is there and further on stays.
 -- KEYS: seq, head, closed. ARGV: four per room: name, last seq, id of its last entry, closed (1/0).
-local function less(a, b)
-  local a_ms, a_n = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_n = string.match(b, '(%d+)-(%d+)')
-  a_ms, a_n, b_ms, b_n = tonumber(a_ms), tonumber(a_n), tonumber(b_ms), tonumber(b_n)
-  return a_ms < b_ms or (a_ms == b_ms and a_n < b_n)
-end
 for at = 1, #ARGV, 4 do
   local room, seq, head = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local there = redis.call('HGET', KEYS[1], room)

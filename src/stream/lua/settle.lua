@@ -21,10 +21,7 @@ if checkpoint ~= '' then
   local pending = redis.pcall('XPENDING', KEYS[2], group)
   local safe = true
   if not pending.err and pending[1] > 0 then
-    local ms, n = string.match(checkpoint, '(%d+)-(%d+)')
-    local pending_ms, pending_n = string.match(pending[2], '(%d+)-(%d+)')
-    ms, n, pending_ms, pending_n = tonumber(ms), tonumber(n), tonumber(pending_ms), tonumber(pending_n)
-    safe = ms < pending_ms or (ms == pending_ms and n < pending_n)
+    safe = less(checkpoint, pending[2])
   end
   if safe then redis.call('HSET', KEYS[3], group, checkpoint) end
 end

@@ -16,7 +16,7 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
   end
 end
 local epoch = redis.call('GET', KEYS[1])
-if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1 then epoch = false end
+if deleted(KEYS[2], KEYS[3]) then epoch = false end
 local seqs, heads = {}, {}
 if #ARGV > 0 then
   seqs = redis.call('HMGET', KEYS[3], unpack(ARGV))

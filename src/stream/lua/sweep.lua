@@ -2,7 +2,7 @@
 -- KEYS: epoch, log, seq, head, members, edges, leaving, then the members of each gone edge
 -- ARGV: debounce in ms, steps at most, then the name of each gone edge
 -- Answer: the number of steps done
-if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 1) then
+if redis.call('EXISTS', KEYS[1]) == 0 or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
 local time = redis.call('TIME')

@@ -5,12 +5,6 @@ if ARGV[2] ~= '' then
   local lease = redis.call('GET', KEYS[3])
   if not lease or string.sub(lease, 1, #ARGV[2]) ~= ARGV[2] then return -1 end
 end
-local function less(a, b)
-  local a_ms, a_n = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_n = string.match(b, '(%d+)-(%d+)')
-  a_ms, a_n, b_ms, b_n = tonumber(a_ms), tonumber(a_n), tonumber(b_ms), tonumber(b_n)
-  return a_ms < b_ms or (a_ms == b_ms and a_n < b_n)
-end
 if ARGV[3] ~= '1' then
   -- The plan may be old: what holds now is asked again here, where nothing can come in between.
   local there = {}

@@ -1,6 +1,6 @@
 //! What the owner of a partition does beside archiving it, with the archive's lease as permission:
-//! keeps the groups' checkpoints in Postgres, copies what a wiped log owes them, ends stays, trims
-//! the log, and says how far the archive is behind.
+//! misses what is archived if the log has lost it, keeps the groups' checkpoints in Postgres, copies what a
+//! wiped log owes them, ends stays, trims the log, and says how far the archive is behind.
 //!
 //! A chore that fails is tried again at its next turn; it never holds up another or the writer.
 
@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::initialise;
 use super::writer::{Shared, Token};
 use crate::config::Settings;
 use crate::error::Result;
@@ -39,6 +41,8 @@ pub(super) struct Caretaker {
     pub(super) partitions: Partitions,
     pub(super) lease: Lease,
     pub(super) token: Token,
+    /// Up to where the archive has everything, as the writer says.
+    pub(super) archived: watch::Receiver<EntryId>,
 }
 
 /// What it remembers between turns.
@@ -71,8 +75,7 @@ impl Caretaker {
 
     async fn turn(&self, memory: &mut Memory) {
         let p = self.lease.partition;
-        let positions = self.shared.redis.positions(p).await;
-        match positions {
+        match self.positions().await {
             Ok(Some(positions)) => {
                 let kept = self.keep_checkpoints(&positions, &mut memory.saved).await;
                 memory.report("keep the checkpoints", p, kept);
@@ -97,6 +100,17 @@ impl Caretaker {
             let trimmed = self.trim().await;
             memory.report("trim the log", p, trimmed);
         }
+    }
+
+    /// What the partition says of its groups; nothing if it isn't initialised, or has to be again: then what it says
+    /// of them is older than what is known.
+    async fn positions(&self) -> Result<Option<Positions>> {
+        let p = self.lease.partition;
+        let archived = *self.archived.borrow();
+        if initialise::compare(&self.shared, p, archived).await? {
+            return Ok(None);
+        }
+        self.shared.redis.positions(p).await
     }
 
     /// Copies changed checkpoints into Postgres, and forgets groups that were removed.
@@ -179,8 +193,8 @@ impl Caretaker {
         presence::sweep(&self.shared.redis, self.lease.partition, debounce).await.map(|_| ())
     }
 
-    /// The epoch is gone although the lease is ours: somebody removed it, or Redis was emptied a
-    /// moment ago. Only a new owner may fill the partition: what the writer still holds of the old log
+    /// The epoch is gone although the lease is ours: somebody removed it, the log has lost its end, or Redis
+    /// was emptied a moment ago. Only a new owner may fill the partition: what the writer still holds of the old log
     /// would collide with the numbers that are given anew.
     async fn give_up(&self) -> Result<()> {
         let p = self.lease.partition;

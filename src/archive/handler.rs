@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
@@ -59,18 +59,20 @@ impl Group for ArchiveGroup {
     }
 
     async fn open(&self, lease: Lease, settler: Settler) -> Result<ArchiveHandler> {
-        let owner = initialise::open(&self.shared, self.partitions, lease.partition).await?;
+        let (owner, archived) = initialise::open(&self.shared, self.partitions, lease.partition).await?;
         let token = Token::new(owner);
+        let archived = watch::Sender::new(archived);
         let (to, incoming) = mpsc::channel(BATCHES_WAITING);
         let shared = Arc::clone(&self.shared);
-        let writer = Writer { shared, lease: lease.clone(), token: token.clone(), settler };
         let caretaker = Caretaker {
             shared: Arc::clone(&self.shared),
             settings: Arc::clone(&self.settings),
             partitions: self.partitions,
             lease: lease.clone(),
-            token,
+            token: token.clone(),
+            archived: archived.subscribe(),
         };
+        let writer = Writer { shared, lease: lease.clone(), token, settler, archived };
         Ok(ArchiveHandler {
             lease,
             to,

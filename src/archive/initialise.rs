@@ -22,18 +22,16 @@ use crate::telemetry::names;
 const ROOMS_PER_STEP: u32 = 1_000;
 
 /// Takes the partition over in Postgres and brings Redis in line with it. Every step may be repeated,
-/// and a crash between them leaves a partition that the next owner finds as it was.
+/// and a crash between them leaves a partition that the next owner finds as it was. Gives what is archived, too.
 ///
 /// # Errors
 /// As Redis and Postgres answer: call it again.
-pub(super) async fn open(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<Ownership> {
+pub(super) async fn open(shared: &Shared, partitions: Partitions, p: PartitionId) -> Result<(Ownership, EntryId)> {
     let (owner, archived) = shared.store.take_over(p).await?;
-    if let Some(epoch) = shared.redis.epoch(p).await? {
-        compare(shared, p, &epoch, archived).await?;
-    }
+    compare(shared, p, archived).await?;
     initialise(shared, partitions, p).await?;
     read_again(shared, p, archived).await?;
-    Ok(owner)
+    Ok((owner, archived))
 }
 
 /// Fills a partition that has no epoch, or whose log was deleted.
@@ -97,12 +95,19 @@ async fn restore_rooms(shared: &Shared, partitions: Partitions, p: PartitionId) 
 
 /// A log that stands before what was archived has lost its last writes (a replica was promoted, a
 /// backup restored): it is filled as if it were new, so that rooms go on after the archive's numbers,
-/// groups get from the archive what the log lost, and edges hear of it by the new epoch.
-async fn compare(shared: &Shared, p: PartitionId, epoch: &str, archived: EntryId) -> Result<()> {
-    if shared.redis.log_lost(p, epoch, archived).await? {
+/// groups get from the archive what the log lost, and edges hear of it by the new epoch. `true`: it has, and
+/// nothing is written into it until it was filled.
+///
+/// # Errors
+/// As Redis answers. Repeating is harmless.
+pub(super) async fn compare(shared: &Shared, p: PartitionId, archived: EntryId) -> Result<bool> {
+    let Some(epoch) = shared.redis.epoch(p).await? else { return Ok(false) };
+    // Nothing is archived: nothing of it can be missing.
+    let lost = archived > EntryId::ZERO && shared.redis.log_lost(p, &epoch, archived).await?;
+    if lost {
         warn!(partition = %p, %archived, "the log of partition {p} ends before what is archived: filling it again");
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// Has the group read again whatever it had settled and Postgres doesn't hold.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -67,6 +67,8 @@ pub(super) struct Writer {
     pub(super) lease: Lease,
     pub(super) token: Token,
     pub(super) settler: Settler,
+    /// Up to where the archive has everything; read by the caretaker.
+    pub(super) archived: watch::Sender<EntryId>,
 }
 
 enum Woken {
@@ -173,6 +175,7 @@ impl Writer {
             let begun = Instant::now();
             let error = match self.try_commit(part, upto).await {
                 Ok(inserted) => {
+                    self.archived.send_modify(|archived| *archived = upto.max(*archived));
                     self.shared.summary.is_written(self.lease.partition);
                     self.say_recovered(&backoff);
                     return Ok(Commit::Done(inserted, begun.elapsed()));

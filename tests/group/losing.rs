@@ -37,6 +37,23 @@ async fn a_second_loss_adds_to_what_a_group_is_owed() {
     assert_eq!(owed, [("late".to_owned(), Owed { after: id(80), upto: id(200) })]);
 }
 
+/// The log of an emptied Redis whose clock is behind, which somebody wrote into before it was filled: it ends before what
+/// is archived and has an entry of its own. It was not noted what the archive has beside it for a group.
+#[tokio::test]
+async fn a_log_that_ends_too_early_and_has_other_entries_owes_its_groups_what_it_lost() {
+    let bench = Bench::new(1, |_| Act::Done).await;
+    let door = &bench.door;
+    let groups = |ms| vec![("late".to_owned(), id(ms))];
+    assert!(door.initialise(P0, "e1", id(70), id(70), EntryId::ZERO, &groups(70)).await.unwrap());
+    door.publish(P0, &[&message()], 60_000, None).await.unwrap();
+    let archived = id(door.newest_id(&door.keys().log(P0)).await.unwrap().unwrap().ms + 3_600_000);
+    assert!(door.log_lost(P0, "e1", archived).await.unwrap());
+    assert!(door.initialise(P0, "e2", archived, archived, EntryId::ZERO, &groups(80)).await.unwrap());
+    let owed = door.positions(P0).await.unwrap().unwrap().owed;
+    assert_eq!(owed, [("late".to_owned(), Owed { after: id(80), upto: archived })]);
+    assert_eq!(door.length(&door.keys().log(P0)).await.unwrap(), 2, "what only the log has stays in it");
+}
+
 /// A log that is gone with its numbers has lost what somebody has seen in it: that is no mistake of the script, and the
 /// partition is filled again.
 #[tokio::test]

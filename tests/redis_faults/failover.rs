@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Format, Mode, Proxy, Receiver, Redis, Stack, wait_until_eq};
+use crate::support::{
+    API_KEY, Client, Format, Mode, Proxy, Receiver, Redis, Reply, Stack, post, wait_until, wait_until_eq,
+};
 use crate::world::{builder, join, wait_for_info};
 
 const ROOM: &str = "chat";
@@ -22,8 +24,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// Both have the first messages, and Bob has seen them.
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Both have the first messages, and Bob has seen them. `more`: settings.
+    async fn start_with(more: &[(&str, &str)]) -> Self {
         let (master, replica) = tokio::join!(Redis::start(&[]), Redis::start(&[]));
         let (clients, replication) = (Proxy::start(master.addr()).await, Proxy::start(master.addr()).await);
         let (host, port) = replication.addr().split_once(':').unwrap();
@@ -31,7 +37,8 @@ impl Pair {
         wait_for_info(&replica, "replication", "master_link_status:up").await;
         let receiver = Receiver::start().await;
         let url = format!("redis://{}", clients.addr());
-        let stack = builder(&receiver).redis(replica).redis_url(url).start().await;
+        let builder = builder(&receiver).redis(replica).redis_url(url);
+        let stack = more.iter().fold(builder, |builder, (key, value)| builder.env(key, *value)).start().await;
         let mut alice = stack.client("alice", "phone").await;
         let mut bob = stack.client("bob", "desk").await;
         bob.join(ROOM, json!("start")).await;
@@ -173,5 +180,35 @@ async fn an_edge_that_has_only_read_what_was_lost_gives_no_number_again() {
     let mut rows = pair.stack.archived_when(ROOM, archived.len() + 1).await;
     assert_eq!(rows.pop(), Some((KEPT + LOST + 1, "after".to_owned())));
     assert_eq!(rows, archived);
+    pair.stack.assert_no_panic();
+}
+
+/// The first who writes after the loss has seen nothing of what was lost. The archive worker knows what it has archived,
+/// and compared that with the log only when it took the partition over: here it keeps its lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_archived_is_missed_in_the_log_even_if_nobody_else_has_seen_it() {
+    let mut pair = Pair::start_with(&[("MILLSTREAM__GROUP__LEASE_TTL", "120s")]).await;
+    pair.stack.add("api", "api", &[]);
+    pair.stack.process("api").ready().await;
+    pair.lose().await;
+    let mut archived = pair.stack.archived_when(ROOM, (KEPT + LOST) as usize).await;
+    pair.stack.kill9("edge");
+    pair.stack.kill9("edge2");
+    let key = pair.stack.key_of(ROOM, "epoch");
+    let epoch = pair.stack.redis().command(["GET", &key]).await.text();
+    pair.fail_over().await;
+
+    wait_until("the partition has been filled again", async || {
+        let reply = pair.stack.redis().command(["GET", &key]).await;
+        matches!(&reply, Reply::Bytes(_)) && reply.text() != epoch
+    })
+    .await;
+    let message = json!({ "user": "caller", "cid": "after", "body": "after" }).to_string();
+    let path = format!("/api/v1/rooms/{ROOM}/messages");
+    let (status, answer) = post(pair.stack.addr("api"), &path, &[("x-api-key", API_KEY)], &message).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, &answer["seq"]), (200, &json!(KEPT + LOST + 1)), "{answer}");
+    archived.push((KEPT + LOST + 1, "after".to_owned()));
+    assert_eq!(pair.stack.archived_when(ROOM, archived.len()).await, archived);
     pair.stack.assert_no_panic();
 }

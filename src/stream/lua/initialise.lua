@@ -10,14 +10,15 @@ local last = last_given(KEYS[2])
 -- A log that lost only its end goes on after a hole, which the archive fills: what comes before the hole
 -- and is archived too goes, so that everything before the log is read from there.
 if less(last, ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[4]) end
-local empty = redis.call('XLEN', KEYS[2]) == 0
+-- What the log still has of its own is read from there, and the rest of what was archived is owed.
+local lost = less(last, ARGV[3]) or redis.call('XLEN', KEYS[2]) == 0
 for at = 5, #ARGV, 2 do
   local group, checkpoint = ARGV[at], ARGV[at + 1]
   -- It may be there already: a worker that missed it made it again.
   redis.pcall('XGROUP', 'CREATE', KEYS[2], group, checkpoint, 'MKSTREAM')
   redis.call('HSETNX', KEYS[4], group, checkpoint)
   -- What the group had not settled and the log lost is copied from the archive later.
-  if empty and less(checkpoint, ARGV[3]) then
+  if lost and less(checkpoint, ARGV[3]) then
     -- Of an earlier loss there may be something left to copy: it begins there.
     local owed = redis.call('HGET', KEYS[5], group)
     local after = owed and string.match(owed, '^%S+') or checkpoint

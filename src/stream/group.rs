@@ -16,7 +16,7 @@ use fred::types::streams::XID;
 use super::call::Call;
 use super::failure::failed;
 use super::log::{raw_entries, streams};
-use super::script::script;
+use super::script::{Words, script};
 use super::{Arg, RawEntry, Reader, Redis, Reply, Script};
 use crate::error::Result;
 use crate::model::{EntryId, PartitionId};
@@ -210,6 +210,11 @@ impl Redis {
     /// # Errors
     /// As Redis answers; a group that is gone is no error (there is nothing to acknowledge).
     pub async fn settle(&self, settlement: &Settlement<'_>) -> Result<Acknowledged> {
+        let acked = SETTLE.run_words(self, || self.settle_words(settlement)).await?.int()?;
+        Ok(u64::try_from(acked).map_or(Acknowledged::NotOurs, Acknowledged::Acked))
+    }
+
+    fn settle_words(&self, settlement: &Settlement<'_>) -> Words {
         let (stream, p) = (settlement.stream, settlement.partition);
         let keys = vec![
             self.keys().lease(&stream.group, p),
@@ -226,8 +231,7 @@ impl Redis {
             text(settlement.delivered),
         ];
         args.extend(settlement.ids.iter().map(|id| Arg::from(id.to_string())));
-        let acked = SETTLE.run(self, keys, args).await?.int()?;
-        Ok(u64::try_from(acked).map_or(Acknowledged::NotOurs, Acknowledged::Acked))
+        (keys, args)
     }
 
     /// Has the group read again what comes after `to`, if it stands further on and the lease is ours.

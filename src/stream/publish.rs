@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::script::script;
+use super::script::{Words, script};
 use super::{Arg, Generation, Redis, Reply, Script};
 use crate::error::{Error, Kind, Result};
 use crate::fault::{self, Fault};
@@ -86,8 +86,8 @@ impl Redis {
         memory_ms: u64,
         seen: Option<&Seen>,
     ) -> Result<(String, Vec<Published>)> {
-        let (keys, args) = self.publish_words(partition, messages, memory_ms, seen);
-        answers(PUBLISH.run(self, keys, args).await?, messages.len())
+        let words = || self.publish_words(partition, messages, memory_ms, seen);
+        answers(PUBLISH.run_words(self, words).await?, messages.len())
     }
 
     /// As [`Redis::publish`], and gives how many replicas have what the partition's server had written
@@ -103,8 +103,8 @@ impl Redis {
         seen: Option<&Seen>,
         replicas: (u32, Duration),
     ) -> Result<(u32, (String, Vec<Published>))> {
-        let (keys, args) = self.publish_words(partition, messages, memory_ms, seen);
-        let (reply, reached) = PUBLISH.run_replicated(self, keys, args, replicas).await?;
+        let words = || self.publish_words(partition, messages, memory_ms, seen);
+        let (reply, reached) = PUBLISH.run_replicated(self, words, replicas).await?;
         Ok((reached, answers(reply, messages.len())?))
     }
 
@@ -114,7 +114,7 @@ impl Redis {
         messages: &[&Publish],
         memory_ms: u64,
         seen: Option<&Seen>,
-    ) -> (Vec<String>, Vec<Arg>) {
+    ) -> Words {
         let names = self.keys();
         let mut keys = vec![
             names.epoch(partition),

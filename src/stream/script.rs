@@ -87,52 +87,65 @@ impl Script {
     /// # Errors
     /// As Redis answers. After [`Kind::RedisUnavailable`] it is unclear whether the script ran.
     pub async fn run(&self, redis: &Redis, keys: Vec<String>, args: Vec<Arg>) -> Result<Reply> {
-        Ok(self.send(redis, keys, args, None).await?.0)
+        self.run_words(redis, || (keys.clone(), args.clone())).await
     }
 
-    /// As [`Script::run`]; then waits `within` at most until so many replicas have what it wrote, and
+    /// As [`Script::run`], with keys and arguments as `words` gives them: it is asked again if the server
+    /// doesn't know the script, so that nothing is copied for that. For calls that are many or large.
+    ///
+    /// # Errors
+    /// As [`Script::run`].
+    pub(super) async fn run_words(&self, redis: &Redis, words: impl Fn() -> Words) -> Result<Reply> {
+        Ok(self.send(redis, words, None).await?.0)
+    }
+
+    /// As [`Script::run_words`]; then waits `within` at most until so many replicas have what it wrote, and
     /// gives how many have.
     pub(super) async fn run_replicated(
         &self,
         redis: &Redis,
-        keys: Vec<String>,
-        args: Vec<Arg>,
+        words: impl Fn() -> Words,
         (replicas, within): (u32, Duration),
     ) -> Result<(Reply, u32)> {
-        let (reply, reached) = self.send(redis, keys, args, Some((replicas, within))).await?;
+        let (reply, reached) = self.send(redis, words, Some((replicas, within))).await?;
         Ok((reply, reached.unwrap_or(0)))
     }
 
     async fn send(
         &self,
         redis: &Redis,
-        keys: Vec<String>,
-        args: Vec<Arg>,
+        words: impl Fn() -> Words,
         replicas: Option<(u32, Duration)>,
     ) -> Result<(Reply, Option<u32>)> {
-        // In a Redis Cluster it would be refused; so every test on one Redis looks as well.
-        debug_assert!(
-            keys.windows(2).all(|pair| slot_of(pair[0].as_bytes()) == slot_of(pair[1].as_bytes())),
-            "keys of one call in several slots: {keys:?}"
-        );
         let digest = self.digest.get_or_init(|| fred::util::sha1_hash(self.source));
-        let mut words = vec![Arg::from(digest.as_str()), Arg::from(keys.len() as u64)];
-        words.extend(keys.into_iter().map(Arg::from));
-        words.extend(args);
-        let mut call = Call::new("EVALSHA", words)?;
-        call.replicas = replicas;
-        let mut answer = redis.send(call.clone()).await;
+        let known = call("EVALSHA", Arg::from(digest.as_str()), words(), replicas)?;
+        let mut answer = redis.send(known).await;
         if answer.as_ref().is_err_and(|e| e.details().starts_with("NOSCRIPT")) {
             // The server did not run anything, so sending it again is safe.
-            call.name = "EVAL";
-            if let Some(digest) = call.args.first_mut() {
-                *digest = Value::from_static_str(self.source);
-            }
-            answer = redis.send(call).await;
+            let source = Arg::Bytes(Bytes::from_static(self.source.as_bytes()));
+            answer = redis.send(call("EVAL", source, words(), replicas)?).await;
         }
         let answer = answer.map_err(|e| failed(self.name, e))?;
         Ok((Reply::from_fred(answer.value), answer.replicas))
     }
+}
+
+/// Keys and arguments of a script.
+pub(super) type Words = (Vec<String>, Vec<Arg>);
+
+fn call(name: &'static str, script: Arg, (keys, args): Words, replicas: Option<(u32, Duration)>) -> Result<Call> {
+    // In a Redis Cluster it would be refused; so every test on one Redis looks as well.
+    debug_assert!(
+        keys.windows(2).all(|pair| slot_of(pair[0].as_bytes()) == slot_of(pair[1].as_bytes())),
+        "keys of one call in several slots: {keys:?}"
+    );
+    let mut words = Vec::with_capacity(2 + keys.len() + args.len());
+    words.extend([script, Arg::from(keys.len() as u64)]);
+    words.extend(keys.into_iter().map(Arg::from));
+    words.extend(args);
+    let mut call = Call::new(name, words)?;
+    call.replicas = replicas;
+    Ok(call)
 }
 
 /// An answer of Redis, taken apart by its reader. Payloads are slices of the connection's buffer:

@@ -117,6 +117,25 @@ pub(crate) const ALL: &[(&str, Mistake)] = &[
             },
         )
     }),
+    ("a live point behind its history", |r| {
+        r.alter(
+            |fact| matches!(fact, Fact::Live { seq: 1.., .. }),
+            ViolationKind::SeqAltered,
+            |fact| {
+                if let Fact::Live { seq, .. } = fact {
+                    *seq -= 1;
+                }
+            },
+        )
+    }),
+    ("a live point beyond its history", |r| {
+        let n = r.one(|r, n| n >= r.final_from && matches!(r.fact(n), Fact::Live { .. }))?;
+        let mut history = r.history.clone();
+        if let Fact::Live { seq, .. } = &mut history.events[n].fact {
+            *seq += 10_000;
+        }
+        Some((history, vec![ViolationKind::SeqAltered]))
+    }),
     ("a number left out", |r| r.renumber(1, ViolationKind::SeqGap)),
     ("a number given twice", |r| r.renumber(-1, ViolationKind::SeqDoubled)),
     ("an invented row of the log", |r| r.invent(|seen| Fact::Logged { epoch: "e1".into(), seen }, "supervisor")),

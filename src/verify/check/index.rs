@@ -26,6 +26,8 @@ pub(super) struct InRoom<'h> {
     pub(super) archive: Vec<&'h Seen>,
     /// What one of them holds and somebody sent, along the ids; where they differ, the log's.
     pub(super) truth: Vec<&'h Seen>,
+    /// The highest number there.
+    pub(super) last_seq: u64,
     /// Before this, the log may have been trimmed.
     pub(super) floor: EntryId,
     pub(super) sends: HashMap<Key<'h>, Sent<'h>>,
@@ -135,6 +137,7 @@ impl<'h> InRoom<'h> {
         self.truth = all.filter(|seen| !self.is_invented(seen)).collect();
         self.truth.sort_by_key(|seen| seen.id);
         self.truth.dedup_by_key(|seen| seen.id);
+        self.last_seq = self.truth.iter().map(|seen| seen.seq).max().unwrap_or_default();
         for seen in &self.truth {
             if let Some(key) = key(seen) {
                 self.places.entry(key).or_default().push(seen.id);

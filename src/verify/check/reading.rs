@@ -21,6 +21,8 @@ struct Reader<'h> {
 struct Reading {
     /// The place in the truth of what must come next.
     next: usize,
+    /// The number up to which it has come, by its own account.
+    reached: u64,
     /// Places that were passed over: missing, unless they come after all.
     passed: BTreeSet<usize>,
 }
@@ -85,7 +87,10 @@ impl<'h> Check<'_, 'h> {
                 (_, None) => self.found.entry(ViolationKind::DeliveredTwice, seen, format!("{who} had not joined")),
             },
             Fact::Live { room, seq } => {
-                if let (Some(of), Some(reading)) = (self.index.rooms.get(room), reader.joined.get_mut(room)) {
+                let Some(reading) = reader.joined.get_mut(room) else { return };
+                let of = self.index.rooms.get(room);
+                self.live(who, room, (reading.reached, *seq), of.map_or(0, |of| of.last_seq));
+                if let Some(of) = of {
                     reading.pass_to(last_message_up_to(of, *seq));
                 }
             }
@@ -103,7 +108,16 @@ impl<'h> Check<'_, 'h> {
                 self.found.add(ViolationKind::SeqAltered, Some(room), Some(since.id), message);
             }
         }
-        reader.joined.insert(room, Reading { next, passed: BTreeSet::new() });
+        reader.joined.insert(room, Reading { next, reached: since.seq, passed: BTreeSet::new() });
+    }
+
+    /// Where the catch-up is said to be complete is where it has come. What lies between the two is missing, and
+    /// told as such, if it was ever there.
+    fn live(&mut self, who: &str, room: &Room, (reached, seq): (u64, u64), last: u64) {
+        if seq < reached || (seq > reached && seq > last) {
+            let message = format!("room {room}: {who} is live from {seq}, and had come to {reached} of {last}");
+            self.found.add(ViolationKind::SeqAltered, Some(room), None, message);
+        }
     }
 
     /// Where delivery begins is where it may.
@@ -142,6 +156,7 @@ impl<'h> Check<'_, 'h> {
     }
 
     fn delivered(&mut self, who: &str, of: &InRoom<'h>, reading: &mut Reading, seen: &Seen) {
+        reading.reached = reading.reached.max(seen.seq);
         let Some(place) = of.find(seen.id) else { return self.unknown(who, of, seen) };
         for (kind, how) in differences(of.truth[place], seen) {
             self.found.entry(kind, of.truth[place], format!("{who} got {how}"));

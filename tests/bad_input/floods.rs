@@ -151,6 +151,52 @@ async fn ten_thousand_messages_at_once_are_limited() {
     assert!(logged.len() <= sent.len() + 64, "{} stored, {} answered", logged.len(), sent.len());
 }
 
+/// More histories at once than one connection may ask for are refused as `rate_limited`, and count towards the end like
+/// sends: nobody answers here, so sixteen stay open and each one after them is refused.
+#[tokio::test]
+async fn histories_that_are_asked_for_without_end_close_the_connection() {
+    let stack = Stack::builder().env("MILLSTREAM__EDGE__JOIN_TIMEOUT", "1h").start().await;
+    let addr = stack.addr("edge").to_owned();
+    beside(&stack, SLACK, async {
+        let mut raw = Raw::welcomed(&addr, Format::Json, "historian").await;
+        stack.process("replay").signal("STOP");
+        let mut writer = raw.take_writer();
+        let writing = tokio::spawn(async move {
+            for n in 0..2_000 {
+                let frame = format!(r#"{{"type":"history","room":"flood","ref":{n}}}"#);
+                if writer.write_all(&masked(TEXT, frame.as_bytes())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut refused = Vec::new();
+        let code = loop {
+            match raw.next().await {
+                Got::Frame(1, payload) => {
+                    let frame: Value = serde_json::from_slice(&payload).unwrap();
+                    match (frame["type"].as_str(), frame["code"].as_str()) {
+                        (Some("history"), _) => panic!("nobody can have answered: {frame}"),
+                        (Some("error"), Some("rate_limited")) => {
+                            assert!(frame["retry_after_ms"].as_u64().unwrap() >= 1 && frame["retryable"] == true);
+                            refused.push(frame["ref"].as_u64().unwrap());
+                        }
+                        (Some("error"), _) => panic!("{frame}"),
+                        _ => {}
+                    }
+                }
+                Got::Frame(8, payload) => break u16::from_be_bytes([payload[0], payload[1]]),
+                other => panic!("{other:?}"),
+            }
+        };
+        drop(raw);
+        writing.await.unwrap();
+        assert_eq!((code, refused.len()), (4290, 1_001));
+        assert!(refused.iter().copied().eq(16..1_017), "the first sixteen are under way: {refused:?}");
+    })
+    .await;
+    stack.process("replay").signal("CONT");
+}
+
 /// Ten thousand mistakes at once: eleven are answered, the last with the end.
 #[tokio::test]
 async fn ten_thousand_bad_frames_are_answered_eleven_times() {

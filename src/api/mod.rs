@@ -29,7 +29,9 @@ use self::key::Security;
 use self::state::Api;
 use crate::config::Settings;
 use crate::error::Result;
+use crate::publish::Publisher;
 use crate::shutdown::Shutdown;
+use crate::sockets::{files_max, room, to_nodes};
 use crate::store::Store;
 use crate::stream::Redis;
 use crate::telemetry::Readiness;
@@ -58,12 +60,20 @@ pub async fn run(
     readiness: Readiness,
     shutdown: Shutdown,
 ) -> Result<()> {
+    let own = own_files(&settings, redis.masters());
+    // Files that callers may not have are for reaching Redis and Postgres again.
+    let connections_max = settings.api.connections.min(room(files_max(), own)).max(1);
     let api = Arc::new(Api::new(settings, redis, store, readiness.clone()).await?);
     let watching = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(state::watch(api.clone(), readiness)));
     info!("the API serves");
-    serve::run(router(api), listener, shutdown).await;
+    serve::run(router(api), listener, connections_max, shutdown).await;
     drop(watching);
     Ok(())
+}
+
+/// The connections of an API process: to Redis its own and those for publishing, and to Postgres.
+fn own_files(settings: &Settings, masters: Option<usize>) -> u64 {
+    to_nodes(masters) + Publisher::connections(&settings.redis, masters) + u64::from(settings.database.connections_max)
 }
 
 fn router(api: Arc<Api>) -> Router {

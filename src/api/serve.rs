@@ -18,21 +18,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::shutdown::Shutdown;
-use crate::sockets::{files_max, room};
 
 /// Longest wait for the header of a call, the idle time between two as well.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at the same time: backends keep some open; more than this wait outside.
-const CONNECTIONS_MAX: usize = 4_096;
 /// Largest header of a call.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Wait after a failed accept: it fails again at once when files have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until stopping is requested; calls under way are finished.
-pub(super) async fn run(router: Router, listener: TcpListener, shutdown: Shutdown) {
-    // Files that callers may not have are for reaching Redis and Postgres again.
-    let connections_max = CONNECTIONS_MAX.min(room(files_max())).max(1);
+/// Serves until stopping is requested; calls under way are finished. More than `connections_max` callers at the
+/// same time wait outside.
+pub(super) async fn run(router: Router, listener: TcpListener, connections_max: usize, shutdown: Shutdown) {
     let (tasks, permits) = (TaskTracker::new(), Arc::new(Semaphore::new(connections_max)));
     loop {
         let accepted = tokio::select! {

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::dispatch::{Dispatcher, Site};
 use super::endpoint::Endpoint;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::standing;
-use crate::config::{Settings, StartFrom};
+use crate::config::{RedisSettings, Settings, StartFrom};
 use crate::error::{Error, Result};
 use crate::group::{Group, Lease, Runner, Settler};
 use crate::model::{EntryId, PartitionId, Partitions};
 use crate::shutdown::Shutdown;
+use crate::sockets::{files_for, files_max, room, to_nodes};
 use crate::stream::Redis;
 use crate::telemetry::{CHECK_INTERVAL, Part, Readiness};
 
@@ -45,6 +46,7 @@ pub async fn run(
         idle(&redis, &part, &shutdown).await;
         return Ok(());
     }
+    warn_of_files(&dispatchers, own_files(dispatchers.len(), &settings.redis, redis.masters()));
     // Ends after the groups: their last attempts may bring news to keep.
     let groups_ended = Shutdown::new();
     let (mut groups, mut keepers) = (JoinSet::new(), JoinSet::new());
@@ -60,6 +62,30 @@ pub async fn run(
     groups_ended.request();
     while keepers.join_next().await.is_some() {}
     ended
+}
+
+/// The connections to Redis of so many groups' readers, and of what they share.
+fn own_files(groups: usize, redis: &RedisSettings, masters: Option<usize>) -> u64 {
+    // In a cluster each partition is read by itself.
+    let readers = if masters.is_some() { u64::from(redis.partitions) } else { 1 };
+    to_nodes(masters) + groups as u64 * readers
+}
+
+/// Says that attempts may find no file. They are not held back for that: a bound for all endpoints together would
+/// let one that answers late delay the others. An attempt without a file is made again and uses nothing up.
+fn warn_of_files(dispatchers: &[Arc<Dispatcher>], own: u64) {
+    let attempts: usize = dispatchers.iter().map(|dispatcher| dispatcher.endpoint.concurrency).sum();
+    let files = files_max();
+    let (left, needed) = (room(files, own), files_for(attempts, own));
+    if let (Some(files), true) = (files, left < attempts) {
+        warn!(
+            attempts,
+            left,
+            "the process may open {files} files: {left} are left for {attempts} attempts at the same time (the endpoints' \
+             concurrency together); those that find none are made again later; raise ulimit -n to {needed} (systemd: \
+             LimitNOFILE=), or lower concurrency"
+        );
+    }
 }
 
 /// Waits for all groups. One that fails ends the worker: a process that calls only some of its
@@ -116,5 +142,17 @@ impl Group for CallbackGroup {
         let (group, redis) = (self.name().to_owned(), Some(self.redis.clone()));
         let site = Site { lease, ledger, group, redis, stop: CancellationToken::new() };
         Ok(Lanes::new(self.dispatcher.clone(), site, settler))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_cluster_a_group_reads_each_partition_by_itself() {
+        let redis = RedisSettings { partitions: 16, ..RedisSettings::default() };
+        assert_eq!(own_files(3, &redis, None), 4);
+        assert_eq!(own_files(3, &redis, Some(6)), 58);
     }
 }

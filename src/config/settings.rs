@@ -189,6 +189,8 @@ settings! {
         listen: String = "127.0.0.1:7401".into(),
         /// One key with every scope.
         key: Secret = Secret::default(),
+        /// Connections at the same time: backends keep some open; more than this wait outside.
+        connections: usize = 4_096,
     }
 }
 

@@ -1,15 +1,21 @@
 //! The settings of development: what isn't set is chosen for trying things out.
 
+use tracing::warn;
+
 use super::DevArgs;
 use super::folder::Folder;
 use crate::auth::{Grant, Mint, mint};
 use crate::config::{EndpointKind, EndpointSettings, Loaded, Process, Secret, Settings, Source, Span};
+use crate::edge::own_files;
 use crate::error::Result;
 use crate::model::{SenderType, UserId};
 use crate::service::SettingsArgs;
+use crate::sockets::{let_in, room};
 
 /// How long the printed token is valid: longer than anybody tries things out.
 const TOKEN_TTL: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+/// Files of the workers' connections to Redis, the listeners, and the servers that are started here.
+const OTHERS_FILES: u64 = 64;
 /// Variables that mean the servers of some other program as often as ours: they take effect only as options.
 const NOT_OURS: &[&str] = &["REDIS_URL", "DATABASE_URL"];
 /// The file that lets the command line find what runs here.
@@ -66,6 +72,29 @@ pub(super) fn settings(args: &DevArgs, flags: &SettingsArgs, folder: &Folder) ->
     // What prepares the process reads it there.
     loaded.settings.log.clone_from(&settings.log);
     Ok(Profile { settings, redis_url, database_url, loaded })
+}
+
+/// Edge and API have the open files of one process between them, beside all that the others in it need.
+pub(super) fn share_files(settings: &mut Settings, files: Option<u64>) {
+    let attempts: usize = settings.callback.endpoints.iter().map(|endpoint| endpoint.concurrency).sum();
+    let to_postgres = 3 * u64::from(settings.database.connections_max);
+    let own = own_files(&settings.redis, None) + to_postgres + attempts as u64 + OTHERS_FILES;
+    let room = room(files, own);
+    let (api, edge) = (&mut settings.api.connections, &mut settings.limits.connections);
+    // One of sixteen is plenty for trying the API out.
+    *api = (*api).min((room / 16).max(8));
+    let most = let_in(room.saturating_sub(*api));
+    match *edge {
+        0 if files.is_none() => {}
+        0 => *edge = most.max(1),
+        wanted if wanted > most => {
+            warn!(
+                "of limits.connections ({wanted}) only {most} fit into the open files of this process; raise ulimit -n"
+            );
+            *edge = most.max(1);
+        }
+        _ => {}
+    }
 }
 
 /// The settings of this run.
@@ -183,5 +212,27 @@ mod tests {
         assert_eq!(read.redis.url, chosen.redis.url);
         assert_eq!(read.api.key, chosen.api.key);
         assert_eq!(read.auth.hs256_secret, chosen.auth.hs256_secret);
+    }
+
+    /// Each counted the whole limit: with the edge's clients in, none was left for the API, nor for reaching Redis.
+    #[test]
+    fn edge_and_api_share_the_open_files() {
+        for files in [512, 1_024, 8_192, 1_000_000] {
+            for wanted in [0, 100_000] {
+                let mut settings = Settings::default();
+                settings.limits.connections = wanted;
+                share_files(&mut settings, Some(files));
+                let (edge, api) = (settings.limits.connections, settings.api.connections);
+                let taken = (edge + crate::sockets::newcomers(edge) + api) as u64;
+                assert!(taken + 64 + own_files(&settings.redis, None) <= files, "{edge} and {api} of {files}");
+                assert!(edge >= 200 && api >= 8, "{edge} and {api} of {files}");
+            }
+        }
+        let mut settings = Settings::default();
+        settings.limits.connections = 100;
+        share_files(&mut settings, Some(1_024));
+        assert_eq!(settings.limits.connections, 100, "what fits stays");
+        share_files(&mut settings, None);
+        assert_eq!(settings.limits.connections, 100);
     }
 }

@@ -11,6 +11,7 @@ use crate::config::{Process, Secret, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::service::{SettingsArgs, prepare};
 use crate::shutdown::Shutdown;
+use crate::sockets::files_max;
 use crate::telemetry;
 
 /// Runs all of Millstream until SIGTERM or SIGINT. Sets up logging itself: only the settings, which
@@ -23,6 +24,7 @@ pub async fn run(args: &DevArgs, flags: &SettingsArgs) -> Result<()> {
     let folder = Folder::open(&args.data_dir)?;
     let Profile { mut settings, redis_url, database_url, loaded } = profile::settings(args, flags, &folder)?;
     prepare(Process::Tool, &loaded)?;
+    profile::share_files(&mut settings, files_max());
     for (listen, option) in [(&settings.edge.listen, "--edge-listen"), (&settings.api.listen, "--api-listen")] {
         assert_free(listen, option).await?;
     }

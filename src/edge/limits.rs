@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::config::LimitSettings;
 use crate::error::{Error, Kind, Result};
 use crate::protocol::close::RATE_LIMITED_MAX;
-use crate::sockets::{files_for, files_max, newcomers, room};
+use crate::sockets::{files_for, files_max, let_in, newcomers, room};
 use crate::telemetry::names;
 
 /// Within this time so many refused frames are abuse (protocol, section 7: 4290).
@@ -51,14 +51,16 @@ fn quota(per_second: u32, burst: u32) -> Option<Quota> {
 }
 
 impl Limits {
+    /// Of the files that the process may open, as many as `own` stay for its own connections.
+    ///
     /// # Errors
     /// [`Kind::Config`] if the process may not open enough files to let anybody in.
-    pub(super) fn new(settings: &LimitSettings) -> Result<Self> {
+    pub(super) fn new(settings: &LimitSettings, own: u64) -> Result<Self> {
         let files = files_max();
         let wanted = if settings.connections == 0 { usize::MAX } else { settings.connections };
-        let (connections_max, places) = split(wanted, room(files));
+        let (connections_max, places) = split(wanted, room(files, own));
         if let (Some(files), true) = (files, connections_max < wanted) {
-            let least = files_for(1 + newcomers(1));
+            let least = files_for(1 + newcomers(1), own);
             if connections_max == 0 {
                 let why = format!(
                     "let clients in: of {files} open files none is left for them, ulimit -n {least} is the least"
@@ -144,7 +146,7 @@ fn split(wanted: usize, room: usize) -> (usize, usize) {
     if sockets <= room {
         (wanted, sockets.min(Semaphore::MAX_PERMITS))
     } else {
-        (wanted.min(room.saturating_sub(newcomers(room))), room.min(Semaphore::MAX_PERMITS))
+        (wanted.min(let_in(room)), room.min(Semaphore::MAX_PERMITS))
     }
 }
 

@@ -18,6 +18,7 @@ mod broadcast;
 mod control;
 mod cursors;
 mod desk;
+mod files;
 mod handshake;
 mod inbox;
 mod limits;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use self::files::own_files;
 pub use self::start::run;
 
 use self::asks::Asks;

@@ -13,6 +13,7 @@ use super::asks::{self, Asks};
 use super::control::Control;
 use super::cursors::{self, Cursors};
 use super::desk::Desks;
+use super::files::own_files;
 use super::inbox::{self, Replacements};
 use super::limits::Limits;
 use super::measure::Measures;
@@ -83,7 +84,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,
         publisher: Publisher::start(&redis, &settings, partitions, Some(tail.clone())).await?,
-        limits: Limits::new(&settings.limits)?,
+        limits: Limits::new(&settings.limits, own_files(&settings.redis, redis.masters()))?,
         cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
         replacements: Replacements::default(),
         pulse: Pulse::new(),

@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::backoff::Backoff;
-use crate::config::{Durability, Settings};
+use crate::config::{Durability, RedisSettings, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
+use crate::sockets::to_nodes;
 use crate::stream::{Publish, Published, Redis, Seen};
 use crate::telemetry::names;
 
@@ -123,6 +124,17 @@ impl Publisher {
             queues.push(queue);
         }
         Ok(Self { partitions, queues, _tasks: tasks })
+    }
+
+    /// How many connections to Redis its tasks have, with so many masters if it is a cluster. Where each has its
+    /// own, that leads to the master of its partition, and while this moves to another.
+    pub fn connections(settings: &RedisSettings, masters: Option<usize>) -> u64 {
+        let partitions = u64::from(settings.partitions);
+        match (settings.durability, masters) {
+            (Durability::Replicated(_), None) => partitions,
+            (Durability::Replicated(_), Some(_)) => 2 * partitions,
+            _ => to_nodes(masters),
+        }
     }
 
     /// Hands a message over, unless its partition's queue is full: then it gives `false`, and no

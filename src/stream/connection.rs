@@ -114,6 +114,11 @@ impl Redis {
         self.topology().is_some()
     }
 
+    /// How many nodes of a cluster have slots now; nothing if this is none.
+    pub fn masters(&self) -> Option<usize> {
+        Some(self.topology()?.masters().len())
+    }
+
     /// The node of a cluster that has a key, as far as is known.
     pub fn node_of(&self, key: &str) -> Option<String> {
         Some(self.topology()?.node(Some(slot_of(key.as_bytes()))).to_string())

@@ -151,6 +151,8 @@ async fn a_callback_worker_out_of_files_gives_nothing_up() {
         ours >= 1.0
     };
     wait_until("an attempt finds no file", ran_out).await;
+    let log = stack.process("callback").stderr();
+    assert!(log.contains("0 are left for 64 attempts at the same time"), "it says so at its start: {log}");
     // It has to reach Redis again while its files are with endpoints.
     stack.redis().kill9();
     stack.redis().start_again().await;

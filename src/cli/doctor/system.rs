@@ -11,8 +11,10 @@ use super::report::Finding;
 use super::{Patient, nodes};
 use crate::auth::Verifier;
 use crate::config::{Process, Settings};
+use crate::edge::own_files;
 use crate::error::{Error, Result};
 use crate::sockets;
+use crate::stream::Redis;
 
 /// Below this part of a file system, or below so much of it, an operator should know.
 const SPACE_WARN_PERCENT: u64 = 10;
@@ -29,7 +31,7 @@ pub(super) async fn check(patient: &Patient) -> Vec<Finding> {
         ports(patient),
     );
     let mut findings: Vec<Finding> = redis.into_iter().chain(postgres).collect();
-    findings.push(open_files(&patient.settings));
+    findings.push(open_files(patient));
     findings.push(keys(&patient.settings));
     findings.extend(ports);
     findings
@@ -93,10 +95,12 @@ fn space(check: &str, whose: &str, place: &str, free: u64, all: u64) -> Finding 
     }
 }
 
-fn open_files(settings: &Settings) -> Finding {
+fn open_files(patient: &Patient) -> Finding {
     const CHECK: &str = "system.open_files";
-    let connections = settings.limits.connections;
-    let wanted = sockets::files_for(connections.saturating_add(sockets::newcomers(connections)));
+    let connections = patient.settings.limits.connections;
+    let masters = patient.redis.as_ref().ok().and_then(Redis::masters);
+    let own = own_files(&patient.settings.redis, masters);
+    let wanted = sockets::files_for(connections.saturating_add(sockets::newcomers(connections)), own);
     let Some(limit) = sockets::files_max() else { return Finding::ok(CHECK, "no limit") };
     if limit >= wanted {
         return Finding::ok(CHECK, format!("{limit} may be open"));

@@ -17,6 +17,7 @@ pub(super) fn check(settings: &Settings, checker: &mut Checker<'_>) {
     redis_and_database(settings, checker);
     edge(&settings.edge, &settings.limits, checker);
     limits(&settings.limits, checker);
+    checker.range("api.connections", settings.api.connections, 1..=1_000_000);
     archive(&settings.archive, checker);
     retention(settings, checker);
     group(&settings.group, checker);

@@ -1,11 +1,13 @@
 //! What is left behind: log, archive, cursors, what groups did not settle, dead letters, metrics, logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream::model::{Cid, Cursor, DeviceId, Entry, EntryId, EntryKind, Item, Partitions, Room, UserId};
 use millstream::telemetry::names;
 use millstream::verify::{Content, Digest, Fact, Seen};
+use tokio::time::timeout;
 
 use crate::drain::{GROUPS, left_to};
 use crate::recorder::Scribe;
@@ -22,12 +24,34 @@ const HAPPENED: [(&str, &str); 4] = [
 /// Entries of one read.
 const PAGE: &str = "5000";
 
+/// How long a process may take to show its metrics while others break: one that is frozen shows none.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// Notes what the metrics say has happened so far, each once: a process that is killed takes its counts along.
+pub(crate) async fn happened(system: &System, scribe: &Scribe, known: &mut BTreeSet<&'static str>) {
+    for (_, addr, _) in system.metrics() {
+        let Ok((_, text)) = timeout(GLANCE, get(addr, "/metrics", &[])).await else { continue };
+        for what in HAPPENED.iter().filter(|(begin, _)| counts(&text, begin)).map(|(_, what)| *what) {
+            if known.insert(what) {
+                scribe.note(Fact::Happened { what: what.into() });
+            }
+        }
+    }
+}
+
+/// Whether a series that begins so is above nothing.
+fn counts(text: &str, begin: &str) -> bool {
+    let values = text.lines().filter(|line| line.starts_with(begin)).filter_map(|line| line.rsplit_once(' '));
+    values.into_iter().any(|(_, value)| value.parse::<f64>().is_ok_and(|value| value > 0.0))
+}
+
 /// The metrics of all processes, while they still run.
-pub(crate) async fn metrics(system: &System, scribe: &Scribe) {
+pub(crate) async fn metrics(system: &System, scribe: &Scribe, known: &mut BTreeSet<&'static str>) {
     for (series, _) in HAPPENED {
         let name = series.split('{').next().unwrap_or(series);
         assert!(names::ALL.iter().any(|metric| metric.name == name), "there is no metric {name}");
     }
+    happened(system, scribe, known).await;
     for (process, addr, whole) in system.metrics() {
         let (_, text) = get(addr, "/metrics", &[]).await;
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
@@ -36,10 +60,6 @@ pub(crate) async fn metrics(system: &System, scribe: &Scribe) {
             let name = series.split('{').next().unwrap_or(series);
             let Ok(value) = value.parse::<f64>() else { continue };
             *sums.entry(name).or_default() += value;
-            let happened = HAPPENED.iter().find(|(begin, _)| value > 0.0 && series.starts_with(begin));
-            if let Some((_, what)) = happened {
-                scribe.note(Fact::Happened { what: (*what).into() });
-            }
         }
         for (name, value) in sums {
             let (process, name) = (process.into(), name.into());

@@ -8,7 +8,7 @@ use millstream::verify::{Fact, History, Rules, Verdict, check};
 use crate::run::Run;
 
 /// What has to happen in a run of everything, or it shows nothing.
-pub(crate) const REQUIRED: [&str; 12] = [
+pub(crate) const REQUIRED: [&str; 13] = [
     "fault",
     "retry",
     "duplicate",
@@ -21,6 +21,7 @@ pub(crate) const REQUIRED: [&str; 12] = [
     "unclear-commit",
     "trim",
     "read-from-archive",
+    "slow-reader",
 ];
 /// Violations that are told; the others stand in the file.
 const TOLD_MAX: usize = 20;

@@ -1,6 +1,6 @@
 //! One run, from the first process to the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const ROOMS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a line about progress is written.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the metrics of the processes are looked at.
+const GLANCE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is seen to that all processes run.
 const KEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -109,7 +111,8 @@ pub(crate) async fn run(options: Options) -> Run {
     let recorder = Recorder::new();
     let system = System::start(&recorder, &options).await;
     let board = Board::default();
-    let watching = watch_over(&options, &system, &recorder, &board);
+    let mut happened = BTreeSet::new();
+    let watching = watch_over(&options, &system, &recorder, &board, &mut happened);
     let (phase, stage) = watch::channel(Phase::Traffic);
     let cast = Cast { options: &options, system: &system, recorder: &recorder, stage: Stage(stage), rooms: rooms() };
     let stuck = tokio::select! {
@@ -117,7 +120,7 @@ pub(crate) async fn run(options: Options) -> Run {
         () = watching => unreachable!("it watches for ever"),
     };
     let scribe = recorder.scribe("supervisor");
-    collect::metrics(&system, &scribe).await;
+    collect::metrics(&system, &scribe, &mut happened).await;
     for (process, _) in PROCESSES.iter().rev() {
         system.terminate(process).await;
     }
@@ -166,9 +169,16 @@ async fn ended(what: &str, participants: &mut JoinSet<()>) -> Result<(), String>
     waited.map_err(|_| format!("{} {what}s had not finished {PATIENCE:?} after the last fault", participants.len()))
 }
 
-/// Keeps processes running and tells how it goes. Never ends.
-async fn watch_over(options: &Options, system: &System, recorder: &Recorder, board: &Board) {
-    let mut next_line = Instant::now();
+/// Keeps processes running, looks what happens in them, and tells how it goes. Never ends.
+async fn watch_over(
+    options: &Options,
+    system: &System,
+    recorder: &Recorder,
+    board: &Board,
+    happened: &mut BTreeSet<&'static str>,
+) {
+    let (mut next_line, mut next_glance) = (Instant::now(), Instant::now());
+    let scribe = recorder.scribe("supervisor");
     loop {
         system.keep();
         if options.progress && next_line <= Instant::now() {
@@ -177,6 +187,10 @@ async fn watch_over(options: &Options, system: &System, recorder: &Recorder, boa
             let faults = board.lock().unwrap().join(", ");
             let elapsed = recorder.elapsed_s();
             println!("[{elapsed:>4}s] sent {accepted:>6}  delivered {delivered:>7}  faults: {faults}");
+        }
+        if next_glance <= Instant::now() {
+            collect::happened(system, &scribe, happened).await;
+            next_glance = Instant::now() + GLANCE_INTERVAL;
         }
         sleep(KEEP_INTERVAL).await;
     }

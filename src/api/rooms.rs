@@ -96,7 +96,10 @@ pub(super) async fn publish(
         })),
         Outcome::CidConflict => Err(Problem::conflict("cid_conflict", "this cid was used for another message")),
         Outcome::RoomClosed => Err(Problem::conflict("room_closed", "the room is closed")),
-        Outcome::Unavailable => Err(Problem::unavailable("the log can't be written now; repeat with the same cid")),
+        // Superseded is a connection, and the API has none.
+        Outcome::Superseded(_) | Outcome::Unavailable => {
+            Err(Problem::unavailable("the log can't be written now; repeat with the same cid"))
+        }
     }
 }
 

@@ -109,7 +109,8 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
         }
         Published::CidConflict => refused(Kind::Invalid, format!("the cid {cid} was used for another message")),
         Published::RoomClosed => refused(Kind::RoomClosed, "the room is closed".to_owned()),
-        Published::Unavailable => {
+        // Superseded is a connection, and the command line has none.
+        Published::Superseded(_) | Published::Unavailable => {
             let again =
                 format!("the log can't be written now; run it again with --cid {cid}, which makes that harmless");
             refused(Kind::RedisRefused, again)

@@ -13,7 +13,7 @@ use crate::config::{Durability, RedisSettings, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
 use crate::sockets::to_nodes;
-use crate::stream::{Publish, Published, Redis, Seen};
+use crate::stream::{Generation, Publish, Published, Redis, Seen};
 use crate::telemetry::names;
 
 /// Messages of one call at most: Redis serves nobody else while a script runs.
@@ -37,6 +37,8 @@ pub enum Outcome {
     CidConflict,
     /// The room is closed.
     RoomClosed,
+    /// A connection of the device with this newer generation has stored something; nothing was stored.
+    Superseded(Generation),
     /// The log can't be written now. The message may have been stored all the same: a repeat finds it.
     Unavailable,
 }
@@ -261,7 +263,6 @@ fn outcome(published: Published) -> Outcome {
         Published::Known(place) => Outcome::Accepted { place, duplicate: true },
         Published::CidConflict => Outcome::CidConflict,
         Published::RoomClosed => Outcome::RoomClosed,
-        // Nothing was stored, and whoever still listens repeats it where the device is now.
-        Published::Superseded => Outcome::Unavailable,
+        Published::Superseded(newest) => Outcome::Superseded(newest),
     }
 }

@@ -32,9 +32,7 @@ static ADVANCE: Script = Script::new(
 
 static HOLD: Script = Script::new("note who holds a device", include_str!("lua/hold_device.lua"));
 static RELEASE: Script = Script::new("release a device", include_str!("lua/release_device.lua"));
-
-/// How long a device that nobody holds keeps its last generation: Redis' clock may be set back by so much.
-const GENERATION_TTL: Duration = Duration::from_secs(3_600);
+static RAISE_GENERATION: Script = Script::new("raise a device's generation", include_str!("lua/raise_generation.lua"));
 
 /// Orders the connections of a device: a newer one has a higher generation. 0: no connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,14 +158,36 @@ impl Redis {
         Ok(holder.optional_text()?.and_then(DeviceHolder::parse))
     }
 
-    /// Forgets the connection of a device if `holder` still has it.
+    /// Forgets the connection of a device if `holder` still has it. Its generation is kept for `ttl`: as long
+    /// as what the device has sent is remembered, for Redis' clock may be set back.
     ///
     /// # Errors
     /// As Redis answers.
-    pub async fn release_device(&self, user: &UserId, device: &DeviceId, holder: &DeviceHolder) -> Result<()> {
-        let ttl = u64::try_from(GENERATION_TTL.as_millis()).unwrap_or(u64::MAX);
-        let args = vec![Arg::from(holder.text()), ttl.into()];
+    pub async fn release_device(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        holder: &DeviceHolder,
+        ttl: Duration,
+    ) -> Result<()> {
+        let args = vec![Arg::from(holder.text()), u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).into()];
         RELEASE.run(self, vec![self.keys().device(user, device)], args).await.map(|_| ())
+    }
+
+    /// Has the next connection of a device get a higher generation than `reached`, which something of it was
+    /// stored with.
+    ///
+    /// # Errors
+    /// As Redis answers. Repeating is harmless.
+    pub async fn raise_generation(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        reached: Generation,
+        ttl: Duration,
+    ) -> Result<()> {
+        let args = vec![Arg::from(reached.0), u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).into()];
+        RAISE_GENERATION.run(self, vec![self.keys().device(user, device)], args).await.map(|_| ())
     }
 }
 

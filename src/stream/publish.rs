@@ -63,9 +63,9 @@ pub enum Published {
     CidConflict,
     /// The room is closed.
     RoomClosed,
-    /// A newer connection of the device has stored something since: this send was repeated there if it
-    /// still mattered, perhaps so long ago that nobody knows.
-    Superseded,
+    /// A connection of the device with this newer generation has stored something: this send was repeated
+    /// there if it still mattered, perhaps so long ago that nobody knows.
+    Superseded(Generation),
 }
 
 impl Redis {
@@ -167,7 +167,7 @@ fn answers(reply: Reply, expected: usize) -> Result<(String, Vec<Published>)> {
             1 => Ok(Published::Known(place)),
             2 => Ok(Published::CidConflict),
             3 => Ok(Published::RoomClosed),
-            4 => Ok(Published::Superseded),
+            4 => Ok(Published::Superseded(Generation(place.id.ms))),
             _ => Err(corrupt()),
         }
     });

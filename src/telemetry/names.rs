@@ -87,6 +87,7 @@ metrics_table! {
     SENDS_ACCEPTED = Counter "millstream_sends_accepted_total" Count [] "Sends that were answered by sent.";
     SENDS_REFUSED = Counter "millstream_sends_refused_total" Count ["reason"] "Sends that were answered by an error, by its code.";
     SENDS_DUPLICATE = Counter "millstream_sends_duplicate_total" Count [] "Sends that repeated an accepted cid and were answered by the first answer.";
+    SENDS_SUPERSEDED = Counter "millstream_sends_superseded_total" Count [] "Sends that were not stored because a newer connection of their device had stored something: their connection was closed.";
     PUBLISH_SECONDS = Histogram(SECONDS) "millstream_publish_seconds" Seconds [] "From the send frame to its answer.";
     PUBLISH_BATCH_MESSAGES = Histogram(COUNTS) "millstream_publish_batch_messages" Count [] "Messages of one call of the publish script.";
     PUBLISH_RETRIES = Counter "millstream_publish_retries_total" Count ["kind"] "Calls of the publish script that were repeated, by kind of error.";

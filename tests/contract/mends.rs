@@ -6,6 +6,8 @@ use millstream::stream::{DeviceCursors, DeviceHolder, Generation, MemberStep, Pu
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support;
 
 const P: PartitionId = PartitionId(0);
@@ -114,18 +116,18 @@ async fn an_older_connection_stores_nothing_after_a_newer_one() {
     is_stored(publish(5, 2).await);
     for n in 3..=200 {
         is_stored(publish(9, n).await);
-        assert_eq!(publish(5, 1_000 + n).await, Published::Superseded);
+        assert_eq!(publish(5, 1_000 + n).await, Published::Superseded(Generation(9)));
     }
     assert!(matches!(publish(5, 200).await, Published::Known(_)), "what is known is no loss");
-    assert_eq!(publish(5, 1).await, Published::Superseded, "its cid is forgotten");
+    assert_eq!(publish(5, 1).await, Published::Superseded(Generation(9)), "its cid is forgotten");
     is_stored(publish(0, 500).await);
     let call = [(12, 601), (9, 602), (12, 603)];
     let call = call.map(|(generation, n)| Publish { generation: Generation(generation), ..message(n) });
     let (_, published) = redis.publish(P, &call.each_ref(), 60_000, None).await.unwrap();
     is_stored(published[0]);
-    assert_eq!(published[1], Published::Superseded, "in one call, too");
+    assert_eq!(published[1], Published::Superseded(Generation(12)), "in one call, too");
     is_stored(published[2]);
-    assert_eq!(publish(9, 604).await, Published::Superseded);
+    assert_eq!(publish(9, 604).await, Published::Superseded(Generation(12)));
 }
 
 /// A newer connection has a higher generation, also if the older one has ended or Redis' clock was set back.
@@ -142,9 +144,10 @@ async fn a_newer_connection_has_a_higher_generation() {
     let (before, second) = hold(&newer).await;
     assert_eq!(before.as_ref(), Some(&older));
     assert!(second > first, "{second:?} after {first:?}");
-    redis.release_device(&user, &device, &older).await.unwrap();
+    let release = async |holder| redis.release_device(&user, &device, holder, Duration::from_secs(60)).await.unwrap();
+    release(&older).await;
     assert_eq!(redis.device_holder(&user, &device).await.unwrap().as_ref(), Some(&newer), "it is not the older's");
-    redis.release_device(&user, &device, &newer).await.unwrap();
+    release(&newer).await;
     assert_eq!(redis.device_holder(&user, &device).await.unwrap(), None);
     let (before, third) = hold(&older).await;
     assert_eq!(before, None);
@@ -153,6 +156,84 @@ async fn a_newer_connection_has_a_higher_generation() {
     let held = vec![redis.keys().device(&user, &device), format!("two 2 {ahead}")];
     redis.command("SET", held).await.unwrap();
     assert_eq!(hold(&older).await.1, Generation(ahead + 1));
+    let raise =
+        async |to| redis.raise_generation(&user, &device, Generation(to), Duration::from_secs(60)).await.unwrap();
+    raise(ahead + 100).await;
+    raise(ahead + 50).await;
+    assert_eq!(redis.device_holder(&user, &device).await.unwrap().as_ref(), Some(&older), "it keeps the device");
+    assert_eq!(hold(&newer).await.1, Generation(ahead + 101));
+    release(&newer).await;
+    raise(ahead + 200).await;
+    assert_eq!(redis.device_holder(&user, &device).await.unwrap(), None);
+    assert_eq!(hold(&older).await.1, Generation(ahead + 201));
+}
+
+/// As if a device had stored something before Redis' clock was set back by hours, or before a failover to a node whose
+/// clock is behind.
+async fn set_clock_back(stack: &support::Stack) {
+    let memory = stack.key_of("hall", "dedup:alice/phone");
+    let ahead: u64 = 1 << 52;
+    let bytes = ahead.to_be_bytes();
+    let command = [b"SETRANGE", memory.as_bytes(), b"16", &bytes[..]];
+    assert!(!stack.redis().command(command).await.is_error());
+}
+
+/// A connection that Redis held for older than what its device had stored was told `unavailable` for ever, on every new
+/// connection too, until Redis' clock had caught up.
+#[tokio::test]
+async fn a_device_whose_newest_connection_is_taken_for_an_older_comes_back_and_writes() {
+    let stack = support::Stack::start().await;
+    let mut first = stack.client("alice", "phone").await;
+    first.send("hall", "one", json!(1)).await;
+    set_clock_back(&stack).await;
+    first.send_frame(&json!({ "type": "send", "room": "hall", "cid": "two", "body": 2 })).await;
+    let bye = first.expect("bye").await;
+    assert_eq!((&bye["reason"], &bye["reconnect"]), (&json!("restart"), &json!(true)), "{bye}");
+    assert_eq!(first.closed().await.0, 1012);
+    assert_eq!(stack.metric("edge", "millstream_sends_superseded_total").await, 1.0);
+
+    let mut again = stack.client("alice", "phone").await;
+    let sent = again.send("hall", "two", json!(2)).await;
+    assert_eq!((&sent["seq"], &sent["duplicate"]), (&json!(2), &json!(false)), "{sent}");
+    assert_eq!(again.send("hall", "one", json!(1)).await["duplicate"], true);
+    stack.assert_no_panic();
+}
+
+/// The other reason: a newer connection has the device, and this one has not heard of it.
+#[tokio::test]
+async fn a_connection_that_writes_after_a_newer_one_is_told_that_it_was_replaced() {
+    let stack = support::Stack::start().await;
+    let mut older = stack.client("alice", "phone").await;
+    older.send("hall", "one", json!(1)).await;
+    let device = format!("{}:device:alice:phone", stack.prefix);
+    let newer = format!("another-edge 7 {}", 1_u64 << 52);
+    stack.redis().command(["SET", &device, &newer]).await;
+    set_clock_back(&stack).await;
+    older.send_frame(&json!({ "type": "send", "room": "hall", "cid": "two", "body": 2 })).await;
+    let bye = older.expect("bye").await;
+    assert_eq!((&bye["reason"], &bye["reconnect"]), (&json!("replaced"), &json!(false)), "{bye}");
+    assert_eq!(older.closed().await.0, 4504);
+    assert_eq!(stack.redis().command(["GET", &device]).await.text(), newer, "the device is the newer's");
+    assert_eq!(stack.logged("hall").await, [(1, "one".to_owned())]);
+    stack.assert_no_panic();
+}
+
+/// What a device has sent is remembered for `edge.cursor_ttl`, and by which connection: so the order of its connections
+/// is remembered for as long. It was for an hour.
+#[tokio::test]
+async fn the_order_of_connections_is_kept_as_long_as_what_they_have_sent() {
+    let stack = support::Stack::start().await;
+    let mut named = stack.client("alice", "phone").await;
+    named.send("hall", "one", json!(1)).await;
+    named.close().await;
+    let key = format!("{}:device:alice:phone", stack.prefix);
+    support::wait_until("the device is released", async || {
+        !stack.redis().command(["GET", &key]).await.text().contains(' ')
+    })
+    .await;
+    let left = stack.redis().command(["PTTL", &key]).await.int();
+    let memory = stack.redis().command(["PTTL", &stack.key_of("hall", "dedup:alice/phone")]).await.int();
+    assert!(left >= memory - 1_000, "{left} of {memory}");
 }
 
 /// A write that comes late, from an edge that the device has left, takes nothing back.

@@ -175,7 +175,7 @@ impl Session {
             debug!(connection = %self.name, %error, "cursors are written with the next interval");
         }
         let holder = self.edge.holder_of(self.outbox.connection);
-        if let Err(error) = self.edge.redis.release_device(&user, &self.device, &holder).await {
+        if let Err(error) = self.edge.redis.release_device(&user, &self.device, &holder, self.device_ttl).await {
             debug!(connection = %self.name, %error, "could not release the device");
         }
         self.edge.registry.exit(&user, self.outbox.connection);

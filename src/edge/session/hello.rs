@@ -34,6 +34,10 @@ const REPLACE_WAIT: Duration = Duration::from_secs(2);
 /// When a client is told to come back if Redis can't be asked now.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
+/// How long the generation of a device is kept that has no name of its own: it hardly ever comes back, and clients that
+/// give none may be many.
+const MADE_UP_DEVICE_TTL: Duration = Duration::from_secs(3_600);
+
 /// Answers to pings that may wait for a client before `hello`.
 const EARLY_BYTES_MAX: usize = 16 << 10;
 
@@ -42,6 +46,8 @@ struct Hello {
     request_ref: Option<RequestRef>,
     claims: Claims,
     device: DeviceId,
+    /// How long what is known of the device is kept when it is gone.
+    device_ttl: Duration,
 }
 
 /// Serves an upgraded connection to its end.
@@ -104,12 +110,13 @@ fn hello(edge: &Edge, subprotocol: Subprotocol, early: Option<Claims>, message: 
         (None, Some(claims)) => claims,
         (None, None) => return Err(Ending::bad_token("hello has no token".into())),
     };
+    let device_ttl = if device.is_some() { *edge.settings.edge.cursor_ttl } else { MADE_UP_DEVICE_TTL };
     let made_up = || uuid::Uuid::now_v7().to_string();
     let device = device.map_or_else(made_up, |device| device.into_owned());
     let device = DeviceId::new(&device)
         .map_err(|error| refused(Refusal::new(ErrorCode::BadFrame, error.to_string()).to(request_ref.clone())))?;
     debug!(client = client.as_deref().unwrap_or_default().escape_debug().to_string(), "hello");
-    Ok(Hello { request_ref, claims, device })
+    Ok(Hello { request_ref, claims, device, device_ttl })
 }
 
 /// The payload of a message of the right kind for the subprotocol.
@@ -221,6 +228,8 @@ async fn greet(opened: Opened, ws: WebSocketStream<Wire>) -> Box<Session> {
         bad_frames: 0,
         freezes,
         generation,
+        superseded: Generation::default(),
+        device_ttl: hello.device_ttl,
         ws,
         subprotocol,
         outbox,

@@ -23,7 +23,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio_tungstenite::WebSocketStream;
@@ -86,6 +86,10 @@ struct Session {
     freezes: u64,
     /// Later than that of every earlier connection of the device.
     generation: Generation,
+    /// The newest generation that a send of ours was too late for.
+    superseded: Generation,
+    /// How long Redis keeps what it knows of the device when it is gone.
+    device_ttl: Duration,
     ended: CancellationToken,
 }
 
@@ -131,6 +135,9 @@ impl Session {
     /// where it is called: its memory would else be a part of every idle connection.
     async fn turn(&mut self) -> Result<(), Ending> {
         self.take_notes()?;
+        if self.superseded != Generation::default() {
+            return Err(Box::pin(self.superseded()).await);
+        }
         self.do_changes().await;
         if !self.behind.is_none() {
             Box::pin(self.ask_due_pages()).await;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::super::pulse::Holder;
 use super::Session;
 use super::end::Ending;
 use super::join::RETRY_MS;
@@ -12,6 +13,7 @@ use crate::model::{Cursor, EntryId, FileRef, Item, Message, Room};
 use crate::protocol::{ErrorCode, Refusal, RequestRef, SendFrame, ServerFrame};
 use crate::publish::{Answer, Job, Outcome, mark};
 use crate::stream::Publish;
+use crate::telemetry::names;
 
 /// Sends that await their answer.
 #[derive(Debug, Default)]
@@ -113,6 +115,12 @@ impl Session {
                     duplicate,
                 });
             }
+            // No answer: the connection ends, and whoever is still there sends it again on the next.
+            Outcome::Superseded(newest) => {
+                metrics::counter!(names::SENDS_SUPERSEDED).increment(1);
+                self.superseded = self.superseded.max(newest);
+                return;
+            }
             Outcome::CidConflict => ErrorCode::CidConflict,
             Outcome::RoomClosed => ErrorCode::RoomClosed,
             Outcome::Unavailable => ErrorCode::Unavailable,
@@ -128,6 +136,26 @@ impl Session {
         }
         self.edge.metrics.refused(code);
         self.refuse(&refusal.to(waiting.request_ref));
+    }
+
+    /// How the connection ends whose send was superseded. Most often a newer connection has its device.
+    /// If none has, it came and went, or the clock by which connections are ordered stands before what it was:
+    /// then the next one is put after all that has stored something.
+    pub(super) async fn superseded(&mut self) -> Ending {
+        let (edge, user, device) = (self.edge.clone(), self.claims.user.clone(), self.device.clone());
+        let (connection, newest, ttl) = (self.outbox.connection, self.superseded, self.device_ttl);
+        let holder = async {
+            let holder = edge.holder(&user, &device, connection).await?;
+            if holder != Holder::Another {
+                edge.redis.raise_generation(&user, &device, newest, ttl).await?;
+            }
+            Ok::<_, crate::Error>(holder)
+        };
+        match holder.await {
+            Ok(Holder::Another) => Ending::replaced(),
+            // Without an answer the next connection may end like this one.
+            Ok(Holder::Us | Holder::Nobody) | Err(_) => Ending::restart(edge.reconnect_after()),
+        }
     }
 
     /// Ephemeral: to whoever is there, stored nowhere.

@@ -6,7 +6,7 @@
 --       generation of its connection, 0 without one), envelope
 -- Answer: epoch, and 25 bytes per message: code, ms, n, seq
 --   codes: 0 stored, 1 known already, 2 the cid was used for something else, 3 the room is closed,
---   4 a newer connection of the device has stored something
+--   4 a newer connection of the device has stored something: its generation in place of ms
 local RECORD = 48
 local KEPT = 64
 -- In a memory's first record in place of a cid: there follows the newest generation that has stored something.
@@ -88,7 +88,7 @@ for i = first, #ARGV, 4 do
   elseif closed[room] then
     answers[#answers + 1] = '\003' .. NOTHING
   elseif generation > 0 and generation < newest[device] then
-    answers[#answers + 1] = '\004' .. NOTHING
+    answers[#answers + 1] = '\004' .. struct.pack('>I8I8I8', newest[device], 0, 0)
   else
     newest[device] = math.max(newest[device], generation)
     local seq = seqs[room]

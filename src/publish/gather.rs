@@ -216,13 +216,16 @@ impl Partition {
         }
     }
 
-    /// The newest entry that anybody here knows to be in the log. The witness hears of another epoch even
-    /// if nothing is published.
-    fn seen(&self) -> Option<Seen> {
+    /// The newest entries that anybody here knows to be in the log: one, or two of different epochs. Which of these
+    /// is over is for the script to see: the witness hears of a new one even if nothing is published, but a while
+    /// after whoever publishes.
+    fn seen(&self) -> Vec<Seen> {
         let read = self.witness.as_ref().and_then(|witness| witness.seen(self.id));
-        match (&self.stored, read) {
-            (Some(stored), Some(read)) if stored.epoch == read.epoch && stored.id > read.id => Some(stored.clone()),
-            (stored, read) => read.or_else(|| stored.clone()),
+        match (self.stored.clone(), read) {
+            (Some(stored), Some(read)) if stored.epoch == read.epoch => {
+                vec![if stored.id > read.id { stored } else { read }]
+            }
+            (stored, read) => stored.into_iter().chain(read).collect(),
         }
     }
 
@@ -240,14 +243,14 @@ impl Partition {
     async fn call(&mut self, messages: &[&Publish]) -> Result<Vec<Published>> {
         let seen = self.seen();
         let Durability::Replicated(wanted) = self.durability else {
-            let (epoch, published) = self.redis.publish(self.id, messages, self.memory_ms, seen.as_ref()).await?;
+            let (epoch, published) = self.redis.publish(self.id, messages, self.memory_ms, &seen).await?;
             self.keep_newest(epoch, &published);
             return Ok(published);
         };
         // One call, so that no other server than the one that wrote answers for its replicas. If they are
         // too few, all is said again: after a failover the new master may not have it.
         let wait = (wanted, self.retry);
-        let answer = self.redis.publish_replicated(self.id, messages, self.memory_ms, seen.as_ref(), wait).await?;
+        let answer = self.redis.publish_replicated(self.id, messages, self.memory_ms, &seen, wait).await?;
         let (reached, (epoch, published)) = answer;
         self.keep_newest(epoch, &published);
         if reached < wanted {

@@ -72,11 +72,12 @@ impl Redis {
     /// Writes messages of one partition into its log, in order; one answer each.
     /// `memory_ms` is how long a device's memory lives after its last message.
     ///
-    /// Gives the partition's epoch with the answers. `seen` is the newest entry that the caller knows to
-    /// be in the log: a log that ends before it has lost writes, and is not written to.
+    /// Gives the partition's epoch with the answers. `seen` are entries that the caller knows to
+    /// be in the log, under the epochs in which they were: a log of such an epoch that ends before its entry has
+    /// lost writes, and is not written to.
     ///
     /// # Errors
-    /// [`Kind::NotInitialised`] without an epoch, or if the log has lost `seen`. After
+    /// [`Kind::NotInitialised`] without an epoch, or if the log has lost one of `seen`. After
     /// [`Kind::RedisUnavailable`] it is unclear whether the messages were written; publishing the same again
     /// finds out.
     pub async fn publish(
@@ -84,7 +85,7 @@ impl Redis {
         partition: PartitionId,
         messages: &[&Publish],
         memory_ms: u64,
-        seen: Option<&Seen>,
+        seen: &[Seen],
     ) -> Result<(String, Vec<Published>)> {
         let words = || self.publish_words(partition, messages, memory_ms, seen);
         answers(PUBLISH.run_words(self, words).await?, messages.len())
@@ -100,7 +101,7 @@ impl Redis {
         partition: PartitionId,
         messages: &[&Publish],
         memory_ms: u64,
-        seen: Option<&Seen>,
+        seen: &[Seen],
         replicas: (u32, Duration),
     ) -> Result<(u32, (String, Vec<Published>))> {
         let words = || self.publish_words(partition, messages, memory_ms, seen);
@@ -108,13 +109,7 @@ impl Redis {
         Ok((reached, answers(reply, messages.len())?))
     }
 
-    fn publish_words(
-        &self,
-        partition: PartitionId,
-        messages: &[&Publish],
-        memory_ms: u64,
-        seen: Option<&Seen>,
-    ) -> Words {
+    fn publish_words(&self, partition: PartitionId, messages: &[&Publish], memory_ms: u64, seen: &[Seen]) -> Words {
         let names = self.keys();
         let mut keys = vec![
             names.epoch(partition),
@@ -134,12 +129,12 @@ impl Redis {
             of_message.push(index);
         }
         keys.extend(devices.iter().map(|(user, device)| names.dedup(partition, user, device)));
-        let mut args = Vec::with_capacity(4 + devices.len() + 4 * messages.len());
+        let mut args = Vec::with_capacity(3 + devices.len() + 2 * seen.len() + 4 * messages.len());
         args.push(Arg::from(devices.len() as u64));
         args.push(Arg::from(memory_ms));
+        args.push(Arg::from(seen.len() as u64));
         args.extend(devices.iter().map(|(user, _)| Arg::from(*user)));
-        args.push(Arg::from(seen.map_or("", |seen| seen.epoch.as_str())));
-        args.push(Arg::from(seen.map_or(EntryId::ZERO, |seen| seen.id).to_string()));
+        args.extend(seen.iter().flat_map(|seen| [Arg::from(seen.epoch.as_str()), seen.id.to_string().into()]));
         for (message, device) in messages.iter().zip(of_message) {
             args.push(Arg::from(device as u64 + 1));
             args.push(Arg::from(message.room.as_str()));

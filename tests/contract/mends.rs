@@ -44,8 +44,8 @@ async fn a_large_call_that_is_repeated_stores_nothing_twice() {
     let redis = redis().await;
     let messages: Vec<Publish> = (0..256).map(message).collect();
     let messages: Vec<&Publish> = messages.iter().collect();
-    let (_, first) = redis.publish(P, &messages, 60_000, None).await.unwrap();
-    let (_, again) = redis.publish(P, &messages, 60_000, None).await.unwrap();
+    let (_, first) = redis.publish(P, &messages, 60_000, &[]).await.unwrap();
+    let (_, again) = redis.publish(P, &messages, 60_000, &[]).await.unwrap();
     for (n, (first, again)) in first.into_iter().zip(again).enumerate() {
         let Published::Stored(place) = first else { panic!("{n}: {first:?}") };
         assert_eq!((place.seq, again), (n as u64 + 1, Published::Known(place)));
@@ -64,9 +64,9 @@ async fn a_repeat_writes_so_that_replicas_are_asked_for_it() {
         changes.trim().parse::<u64>().unwrap()
     };
     let message = message(1);
-    let (_, first) = redis.publish(P, &[&message], 60_000, None).await.unwrap();
+    let (_, first) = redis.publish(P, &[&message], 60_000, &[]).await.unwrap();
     let before = written().await;
-    let (_, again) = redis.publish(P, &[&message], 60_000, None).await.unwrap();
+    let (_, again) = redis.publish(P, &[&message], 60_000, &[]).await.unwrap();
     assert!(matches!((&first[..], &again[..]), ([Published::Stored(a)], [Published::Known(b)]) if a == b));
     assert!(written().await > before);
 }
@@ -104,7 +104,7 @@ async fn an_older_connection_stores_nothing_after_a_newer_one() {
     let redis = redis().await;
     let publish = async |generation, n| {
         let message = Publish { generation: Generation(generation), ..message(n) };
-        redis.publish(P, &[&message], 60_000, None).await.unwrap().1[0]
+        redis.publish(P, &[&message], 60_000, &[]).await.unwrap().1[0]
     };
     let is_stored = |published: Published| assert!(matches!(published, Published::Stored(_)), "{published:?}");
     // By who has no connection, or a version that knew of no generations.
@@ -123,7 +123,7 @@ async fn an_older_connection_stores_nothing_after_a_newer_one() {
     is_stored(publish(0, 500).await);
     let call = [(12, 601), (9, 602), (12, 603)];
     let call = call.map(|(generation, n)| Publish { generation: Generation(generation), ..message(n) });
-    let (_, published) = redis.publish(P, &call.each_ref(), 60_000, None).await.unwrap();
+    let (_, published) = redis.publish(P, &call.each_ref(), 60_000, &[]).await.unwrap();
     is_stored(published[0]);
     assert_eq!(published[1], Published::Superseded(Generation(12)), "in one call, too");
     is_stored(published[2]);

@@ -86,7 +86,7 @@ impl World {
                 let p = partitions.of(room.as_str());
                 let (generation, envelope) = (Generation::default(), item.encode().into());
                 let message = Publish { room, user, device, mark, generation, envelope };
-                self.door.publish(p, &[&message], 60_000, None).await.unwrap();
+                self.door.publish(p, &[&message], 60_000, &[]).await.unwrap();
             }
         }
         self.waves += 1;

@@ -61,9 +61,9 @@ fn call(digest: &str, partition: usize, batch: usize) -> Vec<u8> {
     args.extend((0..devices).map(|device| format!("yard:{{{partition}}}:dedup:{device}").into_bytes()));
     args.push(devices.to_string().into_bytes());
     args.push(b"2592000000".to_vec());
-    args.extend((0..devices).map(|device| format!("user{device}").into_bytes()));
     // Nothing is known of the log yet.
-    args.extend([b"".to_vec(), b"0-0".to_vec()]);
+    args.push(b"0".to_vec());
+    args.extend((0..devices).map(|device| format!("user{device}").into_bytes()));
     for n in 0..batch {
         let device = n % devices;
         args.push((device + 1).to_string().into_bytes());

@@ -34,7 +34,7 @@ async fn publish(stack: &Stack, room: &str, messages: &[(&str, &str)]) -> Vec<St
     let messages: Vec<Publish> = messages.iter().enumerate().map(publish).collect();
     let messages: Vec<&Publish> = messages.iter().collect();
     let p = Partitions::new(4).unwrap().of(room.as_str());
-    let (_, published) = redis.publish(p, &messages, 60_000, None).await.unwrap();
+    let (_, published) = redis.publish(p, &messages, 60_000, &[]).await.unwrap();
     let id = |published: Published| match published {
         Published::Stored(cursor) => cursor.id.to_string(),
         other => panic!("not stored: {other:?}"),

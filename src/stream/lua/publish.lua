@@ -1,7 +1,7 @@
 -- Accepts messages of one partition, all in one atomic step.
 -- KEYS: epoch, log, seq, head, closed, then the memory of each device
--- ARGV: number of devices, life of a memory in ms, the user of each device,
---       then epoch and id of an entry that the caller knows to be in the log ('' and '0-0': none),
+-- ARGV: number of devices, life of a memory in ms, number of entries that the caller knows to be in the log,
+--       then the user of each device, then epoch and id of each of those entries,
 --       then four per message: device (1…), room, mark (16 bytes of cid, 8 of content, 8 of the
 --       generation of its connection, 0 without one), envelope
 -- Answer: epoch, and 25 bytes per message: code, ms, n, seq
@@ -16,14 +16,15 @@ local epoch = redis.call('GET', KEYS[1])
 if not epoch or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
 end
-local devices = tonumber(ARGV[1])
-local first = devices + 5
+local devices, entries = tonumber(ARGV[1]), tonumber(ARGV[3])
+local first = 4 + devices + 2 * entries
 
 -- The log of a replica that was promoted without the last writes, or of a backup, ends before what is
 -- known of it: numbers must not be given again before it was compared with the archive.
-local seen_epoch, seen = ARGV[first - 2], ARGV[first - 1]
-if epoch == seen_epoch and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0 then
-  if less(last_given(KEYS[2]), seen) then
+for at = 4 + devices, first - 1, 2 do
+  local seen = ARGV[at + 1]
+  if epoch == ARGV[at] and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0
+    and less(last_given(KEYS[2]), seen) then
     redis.call('DEL', KEYS[1])
     return redis.error_reply('NOTINIT the log has lost its last entries')
   end
@@ -95,7 +96,7 @@ for i = first, #ARGV, 4 do
     if seq < 0 then
       seq = 0
       if string.sub(room, 1, 1) ~= '@' then
-        redis.call('XADD', KEYS[2], '*', 'r', room, 's', '0', 'k', 'e', 'e', created(ARGV[2 + device]))
+        redis.call('XADD', KEYS[2], '*', 'r', room, 's', '0', 'k', 'e', 'e', created(ARGV[3 + device]))
       end
     end
     seq = seq + 1

@@ -212,3 +212,27 @@ async fn what_was_archived_is_missed_in_the_log_even_if_nobody_else_has_seen_it(
     assert_eq!(pair.stack.archived_when(ROOM, archived.len()).await, archived);
     pair.stack.assert_no_panic();
 }
+
+/// An edge that sees a loss has the partition's epoch taken before its tail goes back to where the log ends now: the
+/// other way round, the loss was forgotten if Redis refused to take it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_that_an_edge_has_noticed_is_not_forgotten_if_the_next_call_fails() {
+    let mut pair = Pair::start().await;
+    // Nobody but the edge looks.
+    pair.stack.kill9("archive");
+    pair.lose().await;
+    let key = pair.stack.key_of(ROOM, "epoch");
+    let redis = pair.stack.redis();
+    assert!(!redis.command(["ACL", "SETUSER", "default", "-del"]).await.is_error());
+    pair.fail_over().await;
+    wait_until("Redis has refused to take the epoch", async || {
+        let refused = redis.command(["ACL", "LOG"]).await.list();
+        let is_del = |word: &Reply| *word == Reply::Bytes(b"del".to_vec());
+        refused.into_iter().any(|refused| refused.list().iter().any(is_del))
+    })
+    .await;
+    assert!(matches!(redis.command(["GET", &key]).await, Reply::Bytes(_)), "the epoch is still there");
+    assert!(!redis.command(["ACL", "SETUSER", "default", "+del"]).await.is_error());
+    wait_until("the epoch is taken", async || redis.command(["GET", &key]).await == Reply::Nil).await;
+    pair.stack.assert_no_panic();
+}

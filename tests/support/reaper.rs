@@ -3,11 +3,13 @@
 //! One shell per test program reads from a pipe what has to be ended. When the program is gone, for
 //! whatever reason, the pipe closes; the shell then kills the processes and removes the folders.
 
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 const SCRIPT: &str = r#"
 pids= dirs=
@@ -39,10 +41,29 @@ pub(super) fn removed_with_us(dir: &Path) {
     tell(&format!("dir {}", dir.display()));
 }
 
-/// Sends a signal by name (`KILL`, `STOP`, `CONT`, `TERM` …); a process that is gone is no error.
+/// Longest wait for every thread of a process to stop.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Sends a signal by name (`KILL`, `STOP`, `CONT`, `TERM` …); a process that is gone is no error. After `STOP`, what is
+/// sent to the process is not read before `CONT`.
 pub(super) fn signal(pid: u32, signal: &str) {
     // The shell's own `kill`: small systems have no other.
     let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).stderr(Stdio::null()).status();
+    // Its threads stop when they next look, which on a busy machine is after somebody has sent them something.
+    let begin = Instant::now();
+    while signal == "STOP" && !is_stopped(pid) && begin.elapsed() < STOP_WAIT {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether no thread of a process runs, as Linux says (proc(5)), where it does.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // After the name, which may hold anything, comes the state.
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
 
 fn tell(line: &str) {

@@ -32,7 +32,16 @@ impl Stamp {
 
     /// The first stamp in a frame.
     pub(super) fn find(frame: &str) -> Option<Self> {
-        let digits = frame.get(frame.find(MARK)? + MARK.len()..)?.as_bytes().get(..DIGITS)?;
+        Self::find_all(frame).next()
+    }
+
+    /// The stamps in a frame of several messages, in their order.
+    pub(super) fn find_all(frame: &str) -> impl Iterator<Item = Self> {
+        frame.match_indices(MARK).filter_map(|(at, _)| Self::read(frame.as_bytes().get(at + MARK.len()..)?))
+    }
+
+    fn read(body: &[u8]) -> Option<Self> {
+        let digits = body.get(..DIGITS)?;
         let publisher = u32::try_from(number(&digits[..8])?).ok()?;
         Some(Self { publisher, n: number(&digits[9..21])?, at: number(&digits[22..])? })
     }
@@ -56,6 +65,10 @@ mod tests {
             assert_eq!(Stamp::find(&format!(r#"{{"type":"message","cid":"c","body":{body}}}"#)), Some(stamp));
         }
         assert_eq!(Stamp::find(r#"{"body":"mb:0000"}"#), None);
+        let other = Stamp { n: 8, ..stamp };
+        let page =
+            format!(r#"{{"type":"replay","entries":[{{"body":{}}},{{"body":{}}}]}}"#, stamp.body(200), other.body(0));
+        assert_eq!(Stamp::find_all(&page).collect::<Vec<_>>(), [stamp, other]);
         assert_eq!(Stamp::find(r#"{"type":"live","room":"r","seq":0}"#), None);
     }
 }

@@ -13,7 +13,6 @@ use super::fan_out::{CONNECTING, Window, connect_all};
 use super::latency::{Latency, Recorder};
 use super::publisher::Publisher;
 use super::report::Report;
-use super::subscriber::stamps;
 use super::target::Target;
 use crate::error::{Error, Kind, Result};
 
@@ -180,7 +179,7 @@ async fn read(
     while account.received < messages {
         match client.next_in_time().await? {
             Came::Message(stamp) => _ = account.take(stamp),
-            Came::Other(frame) if frame["type"] == "replay" => stamps(&frame).for_each(|stamp| _ = account.take(stamp)),
+            Came::Replay(stamps) => stamps.into_iter().for_each(|stamp| _ = account.take(stamp)),
             Came::Other(frame) if frame["type"] == "error" => return Err(super::client::refused(&frame)),
             Came::Other(frame) if frame["type"] == "live" && frame["room"] == room.as_str() => break,
             Came::Other(_) | Came::Sent(_) => {}

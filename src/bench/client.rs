@@ -34,6 +34,8 @@ pub(super) struct Client {
 pub(super) enum Came {
     /// A message of a room.
     Message(Stamp),
+    /// The messages of a `replay`, in its order.
+    Replay(Vec<Stamp>),
     /// A send was accepted; its `ref`.
     Sent(u64),
     /// Anything else.
@@ -161,6 +163,9 @@ fn classify(text: &Utf8Bytes) -> Result<Came> {
         && let Some(stamp) = Stamp::find(text)
     {
         return Ok(Came::Message(stamp));
+    }
+    if text.starts_with(r#"{"type":"replay""#) {
+        return Ok(Came::Replay(Stamp::find_all(text).collect()));
     }
     if let Some(rest) = text.strip_prefix(r#"{"type":"sent","ref":"#)
         && let Some(Ok(number)) = rest.split(',').next().map(str::parse)

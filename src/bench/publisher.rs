@@ -132,7 +132,7 @@ impl Publisher {
                 done.refused.insert(n);
                 *done.codes.entry(frame["code"].as_str().unwrap_or("error").to_owned()).or_default() += 1;
             }
-            Came::Other(_) | Came::Message(_) => {}
+            Came::Other(_) | Came::Message(_) | Came::Replay(_) => {}
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::account::Account;
@@ -82,11 +81,7 @@ impl Subscriber {
     fn take(&mut self, came: Came, followed: &mut Followed) {
         match came {
             Came::Message(stamp) => self.count(stamp, followed),
-            Came::Other(frame) if frame["type"] == "replay" => {
-                for stamp in stamps(&frame) {
-                    self.count(stamp, followed);
-                }
-            }
+            Came::Replay(stamps) => stamps.into_iter().for_each(|stamp| self.count(stamp, followed)),
             Came::Other(frame) if frame["type"] == "reset" => followed.resets += 1,
             Came::Other(_) | Came::Sent(_) => {}
         }
@@ -99,10 +94,4 @@ impl Subscriber {
             self.latency.record(self.number, now.saturating_sub(stamp.at));
         }
     }
-}
-
-/// The stamps of a replay's entries.
-pub(super) fn stamps(replay: &Value) -> impl Iterator<Item = Stamp> {
-    let entries = replay["entries"].as_array().into_iter().flatten();
-    entries.filter_map(|entry| Stamp::find(&entry["body"].to_string()))
 }

@@ -151,6 +151,21 @@ impl<'p> Executor<'p> for &'_ Pool {
         came.map_ok(|came| stream::iter(came.into_iter().map(Ok))).try_flatten_stream().boxed()
     }
 
+    /// Without a stream in between, which would cost more than the rows.
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<PgRow>, sqlx::Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let came = async move {
+            let mut lent = pool.lend().await?;
+            let came = within(pool.patience, lent.fetch_all(query)).await;
+            lent.after(came)
+        };
+        came.boxed()
+    }
+
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
     where
         'p: 'e,

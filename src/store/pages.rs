@@ -3,8 +3,10 @@
 //! Nothing here looks at a checkpoint: the caller reads it first ([`Store::checkpoint`]) and passes
 //! it as the upper bound, because only up to there the archive is complete.
 
+use sqlx::postgres::PgRow;
+
 use super::failure::failed;
-use super::rows::{Row, event_columns, message_columns, signed, unsigned};
+use super::rows::{self, event_columns, message_columns, signed, unsigned};
 use super::{Store, checkpoints};
 use crate::error::Result;
 use crate::model::{Cursor, Entry, EntryId, Room};
@@ -62,6 +64,9 @@ const EVENTS_BETWEEN: &str = concat!(
     " ORDER BY ms, n LIMIT $6"
 );
 
+/// Rows that are read at first, before it is known how large they are.
+const STEP_ROWS_FIRST: u32 = 200;
+
 /// Events that come along with a page of messages, at most per message of the limit: a room in which
 /// thousands came and went between two messages must not make a page of any size.
 const EVENTS_PER_MESSAGE_MAX: i64 = 20;
@@ -83,29 +88,44 @@ impl Store {
         if upto <= after || limit == 0 {
             return Ok(Slice { entries: Vec::new(), more: upto > after && limit == 0 });
         }
-        let rows: Vec<Row> = sqlx::query_as(AFTER)
+        let (mut slice, mut held, mut position) = (Slice::default(), 0, after);
+        loop {
+            let left = limit - u32::try_from(slice.entries.len()).unwrap_or(limit);
+            let mean = held / slice.entries.len().max(1);
+            let step = match bytes.saturating_sub(held).checked_div(mean) {
+                // What a row takes isn't known yet: rows that don't fit into the page would be read in vain.
+                None => left.min(STEP_ROWS_FIRST),
+                Some(fitting) => left.min(u32::try_from(fitting).unwrap_or(u32::MAX).max(1)),
+            };
+            // One more than is taken says whether there is more.
+            let rows = self.rows_after(room, position, upto, step + 1).await?;
+            slice.more = rows.len() > step as usize;
+            for entry in rows::entries(&rows[..rows.len().min(step as usize)])? {
+                held = held.saturating_add(entry.envelope.len());
+                if held > bytes && !slice.entries.is_empty() {
+                    slice.more = true;
+                    return Ok(slice);
+                }
+                position = entry.id;
+                slice.entries.push(entry);
+            }
+            if !slice.more || slice.entries.len() >= limit as usize || held >= bytes {
+                return Ok(slice);
+            }
+        }
+    }
+
+    async fn rows_after(&self, room: &Room, after: EntryId, upto: EntryId, limit: u32) -> Result<Vec<PgRow>> {
+        sqlx::query(AFTER)
             .bind(room.as_str())
             .bind(signed(after.ms))
             .bind(signed(after.n))
             .bind(signed(upto.ms))
             .bind(signed(upto.n))
-            // One more than asked says whether there is more.
-            .bind(i64::from(limit) + 1)
+            .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await
-            .map_err(|e| failed("read a page of the archive", e))?;
-        let mut more = rows.len() > limit as usize;
-        let (mut entries, mut held) = (Vec::with_capacity(rows.len()), 0usize);
-        for row in rows.into_iter().take(limit as usize) {
-            let entry = row.into_entry()?;
-            held = held.saturating_add(entry.envelope.len());
-            if held > bytes && !entries.is_empty() {
-                more = true;
-                break;
-            }
-            entries.push(entry);
-        }
-        Ok(Slice { entries, more })
+            .map_err(|e| failed("read a page of the archive", e))
     }
 
     /// The first entry after `id`, up to `upto`.
@@ -141,13 +161,13 @@ impl Store {
     /// # Errors
     /// As Postgres answers.
     pub async fn message_by_seq(&self, room: &Room, seq: u64) -> Result<Option<Entry>> {
-        let row: Option<Row> = sqlx::query_as(MESSAGE_BY_SEQ)
+        let row = sqlx::query(MESSAGE_BY_SEQ)
             .bind(room.as_str())
             .bind(signed(seq))
             .fetch_optional(&self.pool)
             .await
             .map_err(|e| failed("read a message of the archive", e))?;
-        row.map(Row::into_entry).transpose()
+        row.as_ref().map(rows::entry).transpose()
     }
 
     /// The entry at this place.
@@ -155,14 +175,14 @@ impl Store {
     /// # Errors
     /// As Postgres answers.
     pub async fn entry_at(&self, room: &Room, id: EntryId) -> Result<Option<Entry>> {
-        let row: Option<Row> = sqlx::query_as(ENTRY_AT)
+        let row = sqlx::query(ENTRY_AT)
             .bind(room.as_str())
             .bind(signed(id.ms))
             .bind(signed(id.n))
             .fetch_optional(&self.pool)
             .await
             .map_err(|e| failed("read an entry of the archive", e))?;
-        row.map(Row::into_entry).transpose()
+        row.as_ref().map(rows::entry).transpose()
     }
 
     /// The newest `limit` messages with a lower number, at or before `upto`, with the events between
@@ -207,7 +227,7 @@ impl Store {
         upto: EntryId,
         limit: u32,
     ) -> Result<(Vec<Entry>, bool)> {
-        let rows: Vec<Row> = sqlx::query_as(query)
+        let rows = sqlx::query(query)
             .bind(room.as_str())
             .bind(signed(seq))
             .bind(signed(upto.ms))
@@ -217,8 +237,7 @@ impl Store {
             .await
             .map_err(|e| failed("read messages of the archive", e))?;
         let more = rows.len() > limit as usize;
-        let messages: Result<Vec<Entry>> = rows.into_iter().take(limit as usize).map(Row::into_entry).collect();
-        Ok((messages?, more))
+        Ok((rows::entries(&rows[..rows.len().min(limit as usize)])?, more))
     }
 
     /// `messages` with the events with `begin < id < end` among them.
@@ -231,7 +250,7 @@ impl Store {
         more: bool,
         limit: u32,
     ) -> Result<Slice> {
-        let rows: Vec<Row> = sqlx::query_as(EVENTS_BETWEEN)
+        let rows = sqlx::query(EVENTS_BETWEEN)
             .bind(room.as_str())
             .bind(signed(begin.ms))
             .bind(signed(begin.n))
@@ -241,9 +260,7 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(|e| failed("read events of the archive", e))?;
-        for row in rows {
-            messages.push(row.into_entry()?);
-        }
+        messages.extend(rows::entries(&rows)?);
         messages.sort_by_key(|entry| entry.id);
         Ok(Slice { entries: messages, more })
     }

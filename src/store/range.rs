@@ -5,9 +5,11 @@
 //! summary per block of the table. So a page is looked for in windows of time that grow while they
 //! hold little, and each window reads only the blocks that touch it.
 
+use sqlx::postgres::PgRow;
+
 use super::Store;
 use super::failure::failed;
-use super::rows::{Row, event_columns, message_columns, signed};
+use super::rows::{self, event_columns, message_columns, signed};
 use crate::error::Result;
 use crate::model::{Entry, EntryId, PartitionId, Partitions, Room};
 
@@ -82,7 +84,7 @@ impl Store {
             }
         };
         let count: i64 = query.fetch_one(&self.pool).await.map_err(|e| failed("count a range of the archive", e))?;
-        Ok(super::rows::unsigned(count))
+        Ok(rows::unsigned(count))
     }
 
     async fn range_of_partition(
@@ -100,9 +102,7 @@ impl Store {
             let wanted = limit - u32::try_from(found.len()).unwrap_or(limit);
             let rows = self.window(partitions, partition, position, end, wanted).await?;
             let full = rows.len() == wanted as usize;
-            for row in rows {
-                found.push(row.into_entry()?);
-            }
+            found.extend(rows::entries(&rows)?);
             if !full {
                 position = end;
                 window = window.saturating_mul(WINDOW_GROWTH);
@@ -118,8 +118,8 @@ impl Store {
         after: EntryId,
         upto: EntryId,
         limit: u32,
-    ) -> Result<Vec<Row>> {
-        sqlx::query_as(OF_PARTITION)
+    ) -> Result<Vec<PgRow>> {
+        sqlx::query(OF_PARTITION)
             .bind(signed(after.ms))
             .bind(signed(after.n))
             .bind(signed(upto.ms))

@@ -260,9 +260,9 @@ settings! {
     /// The replay worker.
     ReplaySettings {
         /// Entries of one page at most.
-        page_entries: usize = 200,
+        page_entries: usize = 1_000,
         /// Bytes of envelopes of one page at most.
-        page_bytes: usize = 256 << 10,
+        page_bytes: usize = 320 << 10,
         /// Entries of the log that one request may cost before the archive is asked instead.
         scan_entries: u64 = 20_000,
     }

@@ -9,10 +9,12 @@ use super::super::outbox::{Dropped, SubscriptionId};
 use super::subscription::{State, Subscription};
 use super::{QUEUED_LOW, Session};
 use crate::fault::{self, Fault};
-use crate::model::{Ask, Cursor, Entry, EntryId, Page, PartitionId, ResetReason};
+use crate::model::{Ask, Cursor, Entry, EntryId, Page, PartitionId, ResetReason, Room};
 use crate::protocol::ServerFrame;
 use crate::telemetry::names;
 
+/// Entries of one `replay` frame at most.
+const FRAME_ENTRIES: usize = 200;
 /// Wait before the next request when the log has not come as far as it must.
 const NOT_YET: Duration = Duration::from_millis(100);
 
@@ -134,10 +136,18 @@ impl Session {
         }
         if !entries.is_empty() {
             self.edge.metrics.replayed.increment(entries.len() as u64);
-            self.say(&ServerFrame::Replay { room: &room, entries, more: page.more });
+            self.say_replay(&room, entries, page.more);
         }
         if !page.more && reached {
             self.go_live(id);
+        }
+    }
+
+    /// A page in frames that a slow phone gets on with.
+    fn say_replay(&mut self, room: &Room, entries: &[Entry], more: bool) {
+        let last = entries.len().div_ceil(FRAME_ENTRIES).saturating_sub(1);
+        for (at, entries) in entries.chunks(FRAME_ENTRIES).enumerate() {
+            self.say(&ServerFrame::Replay { room, entries, more: more || at < last });
         }
     }
 

@@ -56,6 +56,11 @@ impl Archive {
         self.within(self.store()?.first_message_after(room, EntryId::ZERO, EntryId::MAX)).await
     }
 
+    /// Where the oldest entry of a room is.
+    pub(super) async fn oldest_entry(&self, room: &Room) -> Result<Option<EntryId>> {
+        self.within(self.store()?.oldest(room)).await
+    }
+
     /// The first message with a higher number, up to `upto`.
     pub(super) async fn message_after(&self, room: &Room, seq: u64, upto: EntryId) -> Result<Option<Cursor>> {
         let slice = self.within(self.store()?.page_after_seq(room, seq, upto, 1)).await?;

@@ -14,8 +14,9 @@
 //! 1. One *survey*, a script: the end of each room and of the log, at the same moment. A cursor that
 //!    equals its room's end is answered by it, so a storm of reconnects costs a call per partition.
 //! 2. *Looking back*: who begins at a message whose id isn't known (the newest n, the oldest, a seq)
-//!    looks through the last 2,000 entries, read backwards once for all; then in the archive by
-//!    (room, seq); then in the log after the archive's checkpoint.
+//!    looks through the last 2,000 entries, read backwards once for all (not for the first of many messages);
+//!    then in the archive by (room, seq); then in the log after the archive's checkpoint. The archive also says
+//!    where a room's oldest entry is: a room that is younger than the log is read from there.
 //! 3. *The archive*, for cursors that are older than the log, or so far back that reading the whole
 //!    partition from there would cost more than `replay.scan_entries`: from the cursor up to the
 //!    checkpoint, which is read first, because rows beyond it may still lack neighbours.

@@ -18,6 +18,8 @@ use crate::telemetry::names;
 
 /// Entries that looking back from the log's end may cost, for all who look together.
 const LOOK_BACK_ENTRIES: u64 = 2_000;
+/// Messages of a room whose first one is looked for there: of a longer one, the archive knows it at once.
+const LOOK_BACK_MESSAGES: u64 = 200;
 /// Questions to the archive at the same time: as many as a process has connections by default.
 const QUESTIONS_MAX: usize = 8;
 
@@ -117,7 +119,10 @@ impl<'a> Pass<'a> {
 
     async fn look_back(&mut self, readings: &mut [Reading]) -> Result<()> {
         let begin = self.log_begin();
-        let near = |r: &Reading| r.head.id >= begin && self.estimate(r.head.id) <= 2 * LOOK_BACK_ENTRIES;
+        let near = |r: &Reading| {
+            let whole = r.seek() != Some(Seek::Oldest) || r.head.seq <= LOOK_BACK_MESSAGES;
+            whole && r.head.id >= begin && self.estimate(r.head.id) <= 2 * LOOK_BACK_ENTRIES
+        };
         let wanted: Vec<(Room, Seek)> = seeks(readings.iter().filter(|r| near(r)));
         if wanted.is_empty() {
             return Ok(());
@@ -139,7 +144,7 @@ impl<'a> Pass<'a> {
     async fn ask_checkpoint(&mut self, readings: &[Reading]) {
         let needed = readings.iter().any(|r| match r.pending_from() {
             None => r.found.is_none(),
-            Some(after) => !self.is_in_window(r, after.id) && self.needs_archive(after.id),
+            Some(after) => !self.is_in_window(r, after) && self.needs_archive(after),
         });
         if needed {
             self.checkpoint = match self.archive.checkpoint(self.partition).await {
@@ -152,8 +157,9 @@ impl<'a> Pass<'a> {
     async fn seek_in_archive(&mut self, readings: &mut [Reading]) {
         let Checkpoint::At(checkpoint) = self.checkpoint else { return };
         let mut questions = Vec::new();
+        let begin = self.log_begin();
         for reading in readings.iter_mut().filter(|r| r.seek().is_some()) {
-            questions.push(seek_one(self.archive, reading, checkpoint));
+            questions.push(seek_one(self.archive, reading, checkpoint, begin));
         }
         if !all_answered(questions).await {
             self.checkpoint = Checkpoint::Away;
@@ -200,7 +206,7 @@ impl<'a> Pass<'a> {
     fn serve_from_window(&self, readings: &mut [Reading]) {
         let Some(window) = &self.window else { return };
         for reading in readings {
-            let Some(after) = reading.pending_from().map(|cursor| cursor.id) else { continue };
+            let Some(after) = reading.pending_from() else { continue };
             if self.is_in_window(reading, after) {
                 let first = window.entries(&reading.room, after).next().filter(|_| reading.whole_in_window);
                 self.take_from(window, reading, after);
@@ -224,7 +230,7 @@ impl<'a> Pass<'a> {
         let Checkpoint::At(checkpoint) = self.checkpoint else { return };
         let mut questions = Vec::new();
         for reading in readings.iter_mut() {
-            if reading.pending_from().is_some_and(|after| self.needs_archive(after.id)) {
+            if reading.pending_from().is_some_and(|after| self.needs_archive(after)) {
                 questions.push(self.read_archive_for(reading, checkpoint));
             }
         }
@@ -235,7 +241,7 @@ impl<'a> Pass<'a> {
 
     async fn read_archive_for(&self, reading: &mut Reading, checkpoint: EntryId) -> Result<()> {
         let Some(after) = reading.pending_from() else { return Ok(()) };
-        let mut position = after.id;
+        let mut position = after;
         while position < checkpoint {
             let slice = match self.archive.page(&reading.room, position, checkpoint, self.cost.page).await {
                 Ok(slice) => slice,
@@ -258,7 +264,7 @@ impl<'a> Pass<'a> {
             }
         }
         reading.archive_asked = true;
-        reading.position = position.max(after.id);
+        reading.position = position.max(after);
         Ok(())
     }
 
@@ -266,7 +272,7 @@ impl<'a> Pass<'a> {
         let mut open: Vec<&mut Reading> = Vec::new();
         for reading in readings.iter_mut() {
             let Some(after) = reading.pending_from() else { continue };
-            reading.position = reading.position.max(after.id);
+            reading.position = after;
             if reading.position < reading.head.id {
                 reading.log_from = Some(reading.position);
             }
@@ -307,7 +313,8 @@ fn find_in(window: &Window, readings: &mut [Reading]) {
 }
 
 /// Looks for a message in the archive. Found nowhere, it is in the log after the checkpoint or not held.
-async fn seek_one(archive: &Archive, reading: &mut Reading, checkpoint: EntryId) -> Result<()> {
+/// A room that is younger than the log, which begins at `begin`, is read from there.
+async fn seek_one(archive: &Archive, reading: &mut Reading, checkpoint: EntryId, begin: EntryId) -> Result<()> {
     let Begin::Seek(seek) = reading.begin else { return Ok(()) };
     let before = |message: Cursor| match message.seq {
         0 | 1 => Cursor::START,
@@ -330,5 +337,12 @@ async fn seek_one(archive: &Archive, reading: &mut Reading, checkpoint: EntryId)
         (Seek::At(seq) | Seek::After(seq), Some(_)) => archive.message_after(&reading.room, seq, checkpoint).await?,
     };
     reading.found = next.map(|message| Found::instead(seek, before(message)));
+    if let (Some(Cursor::START), Some(message)) = (reading.found.map(|found| found.after), next)
+        && message.id >= begin
+        && let Some(oldest) = archive.oldest_entry(&reading.room).await?
+    {
+        // The archive is complete up to its checkpoint, so nothing of the room is before its oldest entry.
+        reading.position = oldest.previous();
+    }
     Ok(())
 }

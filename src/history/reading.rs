@@ -102,7 +102,7 @@ pub(super) struct Reading {
     pub(super) draft: Option<Draft>,
     /// After what the log was read.
     pub(super) log_from: Option<EntryId>,
-    /// Up to where the log was read.
+    /// Up to here it was read, or there is nothing of the room.
     pub(super) position: EntryId,
     /// Entries of the log that were read for it.
     pub(super) cost: u64,
@@ -249,9 +249,9 @@ impl Reading {
         }
     }
 
-    /// Where to read from, if that is known and reading has not ended.
-    pub(super) fn pending_from(&self) -> Option<Cursor> {
-        if self.reach.is_some() { None } else { self.found.map(|found| found.after) }
+    /// After what to read on, if that is known and reading has not ended.
+    pub(super) fn pending_from(&self) -> Option<EntryId> {
+        if self.reach.is_some() { None } else { self.found.map(|found| found.after.id.max(self.position)) }
     }
 
     /// The draft, begun if it isn't yet. Only after the beginning was found.

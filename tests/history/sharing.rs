@@ -58,6 +58,22 @@ async fn requests_that_wait_together_share_their_scan() {
     assert!(calls(&redis, "xrevrange").await - before <= 4);
 }
 
+/// From its start on, a long room that the log holds whole is not read row by row from the archive.
+#[tokio::test]
+async fn a_room_that_is_younger_than_the_log_is_read_from_it() {
+    let world = World::new().await;
+    world.messages("b", 1).await;
+    world.event("a", "room_created").await;
+    world.messages("a", 300).await;
+    world.archive_all().await;
+    // If it were read from the archive all the same, it would be found there no more.
+    sqlx::query("DELETE FROM messages WHERE seq > 1").execute(&world.pool).await.unwrap();
+    for since in [Since::Start, Since::Cursor(Cursor::START)] {
+        let joined = world.join("a", since).await;
+        assert_eq!((joined.resume, joined.since, joined.page.entries.len()), (Resume::Fresh, Cursor::START, 301));
+    }
+}
+
 #[tokio::test]
 async fn pages_are_bounded_in_entries_and_bytes() {
     let mut world = World::new().await;

@@ -11,9 +11,9 @@ use super::reading::{Reading, Shape};
 use super::window::whole;
 use crate::error::Result;
 use crate::model::{EntryId, Room};
-use crate::stream::{RawEntry, Redis};
+use crate::stream::{LogEntry, Redis};
 
-/// Entries of one read at first: what Redis answers well (facts: best at about 1,000).
+/// Entries of one read at most: Redis answers nobody else meanwhile, for a millisecond or two.
 const STEP_ENTRIES_MAX: u64 = 1_000;
 /// Bytes of one read, about: a partition of large messages is read in smaller steps.
 const STEP_BYTES: u64 = 4 << 20;
@@ -49,41 +49,35 @@ pub(super) async fn walk(
     }
     let (mut scanned, mut count) = (0, STEP_ENTRIES_MAX / 2);
     while let Some(after) = readings.iter().filter(|r| r.reach.is_none()).map(|r| r.position).min() {
-        let entries = redis.range(key, after.next(), EntryId::MAX, count).await?;
-        let read = entries.len() as u64;
-        let ended = read < count;
-        let upto = entries.last().map_or(after, |entry| entry.id);
+        let read = redis.scan(key, after.next(), count, |raw| hand_out(raw, &rooms, readings, cost.page)).await?;
+        let ended = read.ended;
+        let upto = read.last.unwrap_or(after);
         let upto = if ended { upto.max(log_end) } else { upto };
-        let bytes: usize = entries.iter().map(|raw| raw.field("e").map_or(0, |envelope| envelope.len())).sum();
-        for raw in entries {
-            hand_out(raw, &rooms, readings, cost.page);
-        }
         let heavy = readings.iter().filter_map(|r| r.draft.as_ref()).map(Draft::bytes).sum::<usize>() > PAGES_BYTES_MAX;
         for reading in readings.iter_mut().filter(|r| r.reach.is_none() && (ended || r.position < upto)) {
-            reading.cost += read;
+            reading.cost += read.entries;
             reading.settle(upto, log_end, ended);
             if reading.reach.is_none() && (heavy || is_spent(reading, cost.budget)) {
                 reading.reach = Some(Reach::Part(upto));
             }
         }
-        scanned += read;
-        count = next_count(bytes as u64, read);
+        scanned += read.entries;
+        count = next_count(read.bytes as u64, read.entries);
     }
     Ok(scanned)
 }
 
-fn hand_out(raw: RawEntry, rooms: &HashMap<Room, Vec<usize>>, readings: &mut [&mut Reading], page: Bounds) {
-    let Some(waiting) = raw.text("r").and_then(|room| rooms.get(room)) else { return };
-    let id = raw.id;
-    let mut waiting = waiting.iter().filter(|index| readings[**index].wants(id)).peekable();
-    if waiting.peek().is_none() {
+fn hand_out(raw: &LogEntry<'_>, rooms: &HashMap<Room, Vec<usize>>, readings: &mut [&mut Reading], page: Bounds) {
+    let Some((room, waiting)) = raw.room().and_then(|room| rooms.get_key_value(room)) else { return };
+    if !waiting.iter().any(|index| readings[*index].wants(raw.id())) {
         return;
     }
-    let waiting: Vec<usize> = waiting.copied().collect();
     // A damaged entry is the archive's to park; here its number is missing, and that is seen.
-    let Ok(entry) = whole(raw) else { return };
+    let Ok(entry) = whole(raw, room) else { return };
     for index in waiting {
-        readings[index].draft(page).take(&entry);
+        if readings[*index].wants(entry.id) {
+            readings[*index].draft(page).take(&entry);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::reading::{Found, Seek};
 use crate::error::Result;
 use crate::model::{Cursor, Entry, EntryId, EntryKind, EventName, Item, Room};
-use crate::stream::{RawEntry, Redis};
+use crate::stream::{LogEntry, Redis};
 
 /// Entries of one step backwards: a join of a busy room is satisfied by the first.
 const STEP_ENTRIES: u64 = 500;
@@ -61,26 +61,29 @@ impl Window {
                 return Ok(());
             }
             let count = STEP_ENTRIES.min(left);
-            let entries = redis.range_back(key, self.low, depth.down_to.next(), count).await?;
-            let ended = (entries.len() as u64) < count;
-            if self.low == EntryId::MAX {
-                self.high = self.high.max(entries.first().map_or(EntryId::ZERO, |entry| entry.id));
+            let (begin, down_to) = (self.low, depth.down_to.next());
+            let read = redis.scan_back(key, begin, down_to, count, |raw| self.keep(raw)).await?;
+            if begin == EntryId::MAX {
+                self.high = self.high.max(read.first.unwrap_or_default());
             }
-            if let Some(oldest) = entries.last() {
-                self.low = oldest.id.previous();
+            if let Some(oldest) = read.last {
+                self.low = oldest.previous();
             }
-            if ended {
+            if read.ended {
                 self.low = self.low.min(depth.down_to);
             }
-            self.scanned += entries.len() as u64;
-            entries.into_iter().for_each(|raw| self.keep(raw));
+            self.scanned += read.entries;
         }
     }
 
-    fn keep(&mut self, raw: RawEntry) {
-        let Some(held) = raw.text("r").and_then(|room| self.rooms.get_mut(room)) else { return };
+    fn keep(&mut self, raw: &LogEntry<'_>) {
+        let Some(room) = raw.room().and_then(|room| self.rooms.get_key_value(room)).map(|(room, _)| room.clone())
+        else {
+            return;
+        };
         // A damaged entry is the archive's to park; here its number is missing, and that is seen.
-        let Ok(entry) = whole(raw) else { return };
+        let Ok(entry) = whole(raw, &room) else { return };
+        let Some(held) = self.rooms.get_mut(&room) else { return };
         if entry.kind == EntryKind::Message {
             held.lowest = Some(entry.seq);
         }
@@ -169,11 +172,11 @@ pub(super) fn owned(entry: Entry) -> Entry {
     Entry { envelope: bytes::Bytes::copy_from_slice(&entry.envelope), ..entry }
 }
 
-/// An entry that can be delivered, opened to see it, with an envelope of its own.
-pub(super) fn whole(raw: RawEntry) -> Result<Entry> {
-    let entry = raw.into_entry()?;
+/// An entry of this room that can be delivered: opened, to see it.
+pub(super) fn whole(raw: &LogEntry<'_>, room: &Room) -> Result<Entry> {
+    let entry = raw.entry_of(room)?;
     entry.open()?;
-    Ok(owned(entry))
+    Ok(entry)
 }
 
 /// Whether nothing of the room can be before this entry.

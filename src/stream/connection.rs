@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use super::call::{Answer, Call, slot_of};
 use super::cluster::Cluster;
 use super::failure::{Elsewhere, elsewhere, failed, is_doubtful};
-use super::link::{Link, builder, cluster_nodes};
+use super::link::{Link, builder, cluster_nodes, config};
+use super::scan::Scans;
 use super::topology::Topology;
 use super::{Keys, Reply};
 use crate::config::RedisSettings;
@@ -34,6 +35,7 @@ struct Inner {
     way: Way,
     settings: RedisSettings,
     keys: Keys,
+    scans: Scans,
 }
 
 enum Way {
@@ -71,7 +73,7 @@ impl Redis {
             Some(nodes) => Way::Cluster(Cluster::new(Box::pin(Topology::find(settings, nodes)).await?, settings)),
             None => Way::One(Box::pin(Link::open(settings, *settings.command_timeout)).await?),
         };
-        Ok(Self::over(way, settings))
+        Self::over(way, settings)
     }
 
     /// Another connection of the same kind, so that two kinds of work don't queue behind each other. If
@@ -85,12 +87,13 @@ impl Redis {
             Way::Cluster(cluster) => Way::Cluster(Cluster::new(cluster.topology().clone(), settings)),
             Way::One(_) => Way::One(Box::pin(Link::open_again(settings, *settings.command_timeout)).await?),
         };
-        Ok(Self::over(way, settings))
+        Self::over(way, settings)
     }
 
-    fn over(way: Way, settings: &RedisSettings) -> Self {
+    fn over(way: Way, settings: &RedisSettings) -> Result<Self> {
         let keys = Keys::new(&settings.prefix);
-        Self { inner: Arc::new(Inner { way, settings: settings.clone(), keys }) }
+        let scans = Scans::new(config(settings, None)?, settings);
+        Ok(Self { inner: Arc::new(Inner { way, settings: settings.clone(), keys, scans }) })
     }
 
     /// A connection of its own for one blocking reader whose reads block for `block` at most.
@@ -166,7 +169,7 @@ impl Redis {
         let settings = &self.inner.settings;
         let opening = topology.nodes().into_iter().map(|node| async move {
             let link = Box::pin(Link::probe(settings, &node)).await;
-            (node.to_string(), link.map(|link| Self::over(Way::One(link), settings)))
+            (node.to_string(), link.and_then(|link| Self::over(Way::One(link), settings)))
         });
         futures_util::future::join_all(opening).await
     }
@@ -177,6 +180,10 @@ impl Redis {
         let settings = &self.inner.settings;
         let node = self.topology().map(|topology| topology.any_node());
         builder(settings, node.as_ref(), *settings.command_timeout)?.build_subscriber_client().map_err(prepare)
+    }
+
+    pub(super) fn scans(&self) -> &Scans {
+        &self.inner.scans
     }
 
     fn topology(&self) -> Option<&Arc<Topology>> {

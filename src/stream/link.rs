@@ -169,7 +169,8 @@ pub(super) fn cluster_nodes(settings: &RedisSettings) -> Result<Option<Vec<Serve
     Ok(server.is_clustered().then(|| server.hosts()))
 }
 
-fn config(settings: &RedisSettings, node: Option<&Server>) -> Result<Config> {
+/// The connection that the settings describe, or that to this node of their cluster.
+pub(super) fn config(settings: &RedisSettings, node: Option<&Server>) -> Result<Config> {
     let config = Config::from_url(&with_nodes(settings.url.expose()))
         .map_err(|e| Error::new(Kind::Config, "read redis.url (redis://host:port expected)").caused_by(e))?;
     let server = match node {

@@ -90,7 +90,7 @@ impl Redis {
         self.page("XREVRANGE", key, to, from, count).await
     }
 
-    async fn page(
+    pub(super) async fn page(
         &self,
         command: &'static str,
         key: &str,

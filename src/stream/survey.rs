@@ -44,6 +44,7 @@ impl Redis {
         let initialised = !part().is_nil();
         let length = u64::try_from(part().int()?).unwrap_or_default();
         let last: EntryId = part().text()?.parse()?;
+        self.scans().log_ends(&self.keys().log(p), last);
         let first = part().optional_text()?.map(str::parse).transpose()?;
         let (seqs, heads) = (part().list()?, part().list()?);
         let heads = seqs.iter().zip(&heads).map(|(seq, id)| head(seq, id, last)).collect::<Result<_>>()?;

@@ -58,6 +58,44 @@ async fn requests_that_wait_together_share_their_scan() {
     assert!(calls(&redis, "xrevrange").await - before <= 4);
 }
 
+/// The requests of a storm don't come all at once: the later ones find what was read for the first.
+#[tokio::test]
+async fn requests_right_after_each_other_share_what_was_read() {
+    let redis = Redis::start(&["--appendfsync", "no"]).await;
+    let world = World::with_redis(&redis.url()).await;
+    let (a, b) = (world.messages("a", 1).await, world.messages("b", 1).await);
+    world.messages("a", 5).await;
+    world.messages("b", 5).await;
+    let history = world.history();
+    let join = |room: &str, at| [(Room::new(room).unwrap(), Ask::Join(Since::Cursor(at)))];
+    let _warm = history.answer(P, &join("a", world.messages("a", 1).await)).await.unwrap();
+    let (_, _, ranges) = counted(&redis, &history, &join("a", a)).await;
+    assert_eq!(ranges, 2, "the log, and where it begins");
+    let (answers, _, ranges) = counted(&redis, &history, &join("b", b)).await;
+    let all = |a: &Answer| matches!(a, Answer::Joined { page, .. } if page.entries.len() == 5 && !page.more);
+    assert!(answers.iter().all(all));
+    assert_eq!(ranges, 1, "where it begins");
+    // What came meanwhile isn't missed for it.
+    world.messages("b", 1).await;
+    let answers = history.answer(P, &join("b", b)).await.unwrap();
+    assert!(matches!(&answers[0], Answer::Joined { page, .. } if page.entries.len() == 6 && !page.more));
+}
+
+/// What reads the log logs in and chooses its database by itself.
+#[tokio::test]
+async fn the_log_is_read_with_the_password_and_the_database_of_the_url() {
+    let redis = Redis::start(&["--appendfsync", "no", "--databases", "4"]).await;
+    redis.command(["ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all"]).await;
+    redis.command(["CONFIG", "SET", "requirepass", "hidden"]).await;
+    for login in ["reader:secret", ":hidden"] {
+        let world = World::with_redis(&format!("redis://{login}@{}/3", redis.addr())).await;
+        let begin = world.messages("a", 1).await;
+        world.messages("a", 4).await;
+        assert_eq!(world.join("a", Since::Cursor(begin)).await.page.entries.len(), 4);
+        assert_eq!(world.join("a", Since::Last(2)).await.page.entries.len(), 2);
+    }
+}
+
 /// From its start on, a long room that the log holds whole is not read row by row from the archive.
 #[tokio::test]
 async fn a_room_that_is_younger_than_the_log_is_read_from_it() {
@@ -137,7 +175,7 @@ async fn a_long_absence_is_read_from_the_archive() {
     world.settings.scan_entries = 1_000;
     let history = world.history();
     let asks = [(Room::new("a").unwrap(), Ask::Join(Since::Cursor(one)))];
-    let _warm = history.answer(P, &asks).await.unwrap();
+    let _warm = history.answer(P, &[(Room::new("a").unwrap(), Ask::Join(Since::Now))]).await.unwrap();
     let (answers, scripts, ranges) = counted(&redis, &history, &asks).await;
     match &answers[0] {
         Answer::Joined { resume, page, .. } => {

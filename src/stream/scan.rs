@@ -1,0 +1,339 @@
+//! Ranges of a stream, each entry looked at where it lies: nothing is built for those that nobody wants.
+//!
+//! # Design
+//! A partition's log is read for the sake of a few of its rooms. fred makes a tree of some twenty values of
+//! every entry, and begins an answer that came in part from its start: 3 µs an entry, most of what a catch-up
+//! cost. Here an entry is found in the bytes as they come, once, in a tenth of that. So these reads have plain
+//! connections of their own; to a cluster, or over TLS, they go through fred like everything else.
+//!
+//! Requests of a storm come one after the other and read the same: so what was read stays for a second, as the
+//! bytes that came, and who begins within it is shown that first. It is as if they had asked a second ago; the end
+//! of a log is always asked for. A connection is kept as long, not longer: a reader must not stay with a server
+//! from which everybody else has moved on.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use fred::error::{Error as FredError, ErrorKind};
+use fred::types::config::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::failure::failed;
+use super::ranges::{Ranges, ReadRange};
+use super::resp::{Found, Shown, line, next_entry};
+use super::{RawEntry, Redis};
+use crate::config::RedisSettings;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Entry, EntryId, EntryKind, Room};
+
+/// Connections that are kept: more reads than that seldom go on at the same time.
+const KEPT_MAX: usize = 16;
+/// How long an unused connection is kept, and what was read.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(1);
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// What a scan has gone over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their envelopes.
+    pub bytes: usize,
+    /// The first of them, in the direction of the scan.
+    pub first: Option<EntryId>,
+    /// The last of them.
+    pub last: Option<EntryId>,
+    /// Whether there was nothing after that.
+    pub ended: bool,
+}
+
+/// An entry of the log while it is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogEntry<'a> {
+    pub(super) id: EntryId,
+    pub(super) room: Option<&'a [u8]>,
+    pub(super) seq: Option<&'a [u8]>,
+    pub(super) kind: Option<&'a [u8]>,
+    pub(super) envelope: Option<&'a [u8]>,
+}
+
+impl<'a> LogEntry<'a> {
+    /// Its id.
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// Its room, which nobody has checked yet.
+    pub fn room(&self) -> Option<&'a str> {
+        self.room.and_then(|room| std::str::from_utf8(room).ok())
+    }
+
+    /// Reads it as an entry of this room, which is its own, with an envelope of its own.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if a field is missing or malformed.
+    pub fn entry_of(&self, room: &Room) -> Result<Entry> {
+        let corrupt = |what: &str| Error::new(Kind::Corrupt, format!("read entry {} of the log: {what}", self.id));
+        let seq = self.seq.and_then(|seq| std::str::from_utf8(seq).ok()?.parse().ok());
+        let kind = match self.kind {
+            Some(b"m") => EntryKind::Message,
+            Some(b"e") => EntryKind::Event,
+            _ => return Err(corrupt("no kind")),
+        };
+        let envelope = Bytes::copy_from_slice(self.envelope.ok_or_else(|| corrupt("no envelope"))?);
+        Ok(Entry { id: self.id, room: room.clone(), seq: seq.ok_or_else(|| corrupt("no seq"))?, kind, envelope })
+    }
+
+    /// Takes a field, if it is one of the log's.
+    pub(super) fn set(&mut self, name: &[u8], value: &'a [u8]) {
+        match name {
+            b"r" => self.room = Some(value),
+            b"s" => self.seq = Some(value),
+            b"k" => self.kind = Some(value),
+            b"e" => self.envelope = Some(value),
+            _ => {}
+        }
+    }
+}
+
+impl Scanned {
+    fn count(&mut self, entry: &LogEntry<'_>) {
+        self.entries += 1;
+        self.bytes += entry.envelope.map_or(0, <[u8]>::len);
+        self.first = self.first.or(Some(entry.id));
+        self.last = Some(entry.id);
+    }
+}
+
+/// The connections of scans. Nothing: scans go through fred.
+pub(super) struct Scans(Option<Plain>);
+
+/// Plain connections to one server.
+struct Plain {
+    config: Config,
+    connect_timeout: Duration,
+    timeout: Duration,
+    kept: Mutex<Vec<(Connection, Instant)>>,
+    ranges: Ranges,
+}
+
+struct Connection {
+    tcp: TcpStream,
+    buffer: BytesMut,
+    /// Bytes of the last answer: the next one is about as long.
+    answered: usize,
+}
+
+impl Redis {
+    /// Shows the entries of a log with `from ≤ id`, oldest first, `count` at most. After an error some of them may
+    /// have been shown.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn scan(
+        &self,
+        key: &str,
+        from: EntryId,
+        count: u64,
+        show: impl FnMut(&LogEntry<'_>) + Send,
+    ) -> Result<Scanned> {
+        self.scan_with("XRANGE", key, (from, EntryId::MAX), count, show).await
+    }
+
+    /// Shows the entries of a log with `from ≤ id ≤ to`, newest first, `count` at most. After an error some of them
+    /// may have been shown.
+    ///
+    /// # Errors
+    /// As Redis answers.
+    pub async fn scan_back(
+        &self,
+        key: &str,
+        to: EntryId,
+        from: EntryId,
+        count: u64,
+        show: impl FnMut(&LogEntry<'_>) + Send,
+    ) -> Result<Scanned> {
+        self.scan_with("XREVRANGE", key, (to, from), count, show).await
+    }
+
+    async fn scan_with(
+        &self,
+        command: &'static str,
+        key: &str,
+        (first, last): (EntryId, EntryId),
+        count: u64,
+        mut show: impl FnMut(&LogEntry<'_>) + Send,
+    ) -> Result<Scanned> {
+        let mut scanned = Scanned::default();
+        let mut count_and_show = |entry: &LogEntry<'_>| {
+            scanned.count(entry);
+            show(entry);
+        };
+        let Some(plain) = &self.scans().0 else {
+            self.page(command, key, first, last, count).await?.iter().for_each(|raw| count_and_show(&shown(raw)));
+            scanned.ended = scanned.entries < count;
+            return Ok(scanned);
+        };
+        let forwards = first <= last;
+        if let Some(range) = plain.ranges.find(key, first).filter(|_| forwards) {
+            range.show(first, count, count_and_show).map_err(|e| failed("scan a log", e))?;
+            return Ok(scanned);
+        }
+        let words = [command, key, &first.to_string(), &last.to_string(), "COUNT", &count.to_string()];
+        let answer = plain.scan(&words, count_and_show).await.map_err(|e| failed("scan a log", e))?;
+        scanned.ended = scanned.entries < count;
+        if let Some(last) = scanned.last.filter(|_| forwards) {
+            plain.ranges.keep(ReadRange { key: key.to_owned(), first, last, answer, read: Instant::now() });
+        }
+        Ok(scanned)
+    }
+}
+
+fn shown(raw: &RawEntry) -> LogEntry<'_> {
+    let mut entry = LogEntry { id: raw.id, ..LogEntry::default() };
+    raw.fields.iter().for_each(|(name, value)| entry.set(name, value));
+    entry
+}
+
+impl Scans {
+    /// Those to the server of these settings; none to a cluster, or over TLS.
+    pub(super) fn new(config: Config, settings: &RedisSettings) -> Self {
+        if config.server.is_clustered() || config.tls.is_some() || config.server.hosts().len() != 1 {
+            return Self(None);
+        }
+        let (connect_timeout, timeout) = (*settings.connect_timeout, *settings.command_timeout);
+        let (kept, ranges) = (Mutex::default(), Ranges::default());
+        Self(Some(Plain { config, connect_timeout, timeout, kept, ranges }))
+    }
+}
+
+impl Scans {
+    /// A log is known to end at `end`.
+    pub(super) fn log_ends(&self, key: &str, end: EntryId) {
+        if let Some(plain) = &self.0 {
+            plain.ranges.forget_beyond(key, end);
+        }
+    }
+}
+
+impl Plain {
+    /// Shows what comes, and gives the answer's entries as they came.
+    async fn scan(&self, words: &[&str], show: impl FnMut(&LogEntry<'_>) + Send) -> Result<Bytes, FredError> {
+        let mut connection = match self.take_kept() {
+            Some(kept) => kept,
+            None => within(self.connect_timeout.min(self.timeout), self.connect()).await?,
+        };
+        let answer = within(self.timeout, connection.scan(words, show)).await?;
+        // One that failed, or whose answer was not read to its end, is not used again.
+        let mut kept = self.kept();
+        if kept.len() < KEPT_MAX {
+            kept.push((connection, Instant::now()));
+        }
+        Ok(answer)
+    }
+
+    fn take_kept(&self) -> Option<Connection> {
+        let mut kept = self.kept();
+        kept.retain(|(_, since)| since.elapsed() < KEPT_FOR);
+        kept.pop().map(|(connection, _)| connection)
+    }
+
+    async fn connect(&self) -> Result<Connection, FredError> {
+        let server = self.config.server.hosts().pop().ok_or_else(|| broken("no server is named"))?;
+        let tcp = TcpStream::connect((server.host.to_string(), server.port)).await?;
+        tcp.set_nodelay(true)?;
+        let mut connection = Connection { tcp, buffer: BytesMut::new(), answered: 0 };
+        let (user, password) = (self.config.username.as_deref(), self.config.password.as_deref());
+        match (user, password) {
+            (Some(user), Some(password)) => connection.settle(&["AUTH", user, password]).await?,
+            (None, Some(password)) => connection.settle(&["AUTH", password]).await?,
+            (_, None) => {}
+        }
+        if let Some(database) = self.config.database.filter(|database| *database > 0) {
+            connection.settle(&["SELECT", &database.to_string()]).await?;
+        }
+        Ok(connection)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        // Nothing panics while holding it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Sends a command that is answered by one line.
+    async fn settle(&mut self, words: &[&str]) -> Result<(), FredError> {
+        self.send(words).await?;
+        loop {
+            if let Some((answer, len)) = line(&self.buffer)? {
+                let refused = answer.strip_prefix(b"-").map(refusal);
+                self.buffer.advance(len);
+                return refused.map_or(Ok(()), Err);
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn scan(&mut self, words: &[&str], mut show: impl FnMut(&LogEntry<'_>)) -> Result<Bytes, FredError> {
+        self.send(words).await?;
+        self.buffer.reserve(self.answered);
+        let mut left = loop {
+            if let Some((answer, len)) = line(&self.buffer)? {
+                let count = match answer.split_first() {
+                    Some((b'*', count)) => std::str::from_utf8(count).ok().and_then(|count| count.parse::<u64>().ok()),
+                    Some((b'-', words)) => return Err(refusal(words)),
+                    _ => None,
+                };
+                self.buffer.advance(len);
+                break count.ok_or_else(|| broken("a list was expected"))?;
+            }
+            self.read().await?;
+        };
+        let mut at = 0;
+        while left > 0 {
+            match next_entry(&self.buffer[at..])? {
+                Found::Entry(Shown { entry, len }) => {
+                    show(&entry);
+                    at += len;
+                    left -= 1;
+                }
+                Found::Part => self.read().await?,
+            }
+        }
+        self.answered = at;
+        Ok(self.buffer.split_to(at).freeze())
+    }
+
+    async fn send(&mut self, words: &[&str]) -> Result<(), FredError> {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        Ok(self.tcp.write_all(command.as_bytes()).await?)
+    }
+
+    async fn read(&mut self) -> Result<(), FredError> {
+        self.buffer.reserve(READ_BYTES);
+        match self.tcp.read_buf(&mut self.buffer).await? {
+            0 => Err(FredError::new(ErrorKind::IO, "the server ended the connection")),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn within<T>(time: Duration, answer: impl Future<Output = Result<T, FredError>>) -> Result<T, FredError> {
+    let answer = tokio::time::timeout(time, answer).await;
+    answer.unwrap_or_else(|_| Err(FredError::new(ErrorKind::Timeout, "no answer in time")))
+}
+
+fn refusal(words: &[u8]) -> FredError {
+    FredError::new(ErrorKind::Unknown, String::from_utf8_lossy(words).into_owned())
+}
+
+pub(super) fn broken(what: &'static str) -> FredError {
+    FredError::new(ErrorKind::Protocol, what)
+}

@@ -68,11 +68,11 @@ impl Draft {
 
     /// Takes the next entry of the room. What is not after the last one is ignored; what doesn't
     /// fit, or would leave a hole, closes the draft.
-    pub(super) fn take(&mut self, entry: &Entry) {
+    pub(super) fn take(&mut self, entry: Entry) {
         if self.closed || entry.id <= self.at.id {
             return;
         }
-        let before = seq_before(entry);
+        let before = seq_before(&entry);
         if self.begin.is_none() {
             self.begin = Some(Cursor::new(entry.id, before));
             self.at.seq = before;
@@ -82,14 +82,14 @@ impl Draft {
             // Whoever wants the newest goes on after the hole; what is before it is another page.
             (self.entries, self.bytes, hole) = (VecDeque::new(), 0, false);
         }
-        let fits = self.keep == Keep::Newest || self.entries.is_empty() || self.has_room_for(entry);
+        let fits = self.keep == Keep::Newest || self.entries.is_empty() || self.has_room_for(&entry);
         if hole || entry.seq > self.last_seq || !fits {
             self.closed = true;
             return;
         }
         self.at = entry.cursor();
         self.bytes += entry.envelope.len();
-        self.entries.push_back(entry.clone());
+        self.entries.push_back(entry);
         while self.keep == Keep::Newest && self.entries.len() > 1 && self.is_over() {
             self.drop_oldest();
         }
@@ -197,7 +197,7 @@ mod tests {
         let mut draft = Draft::new(Cursor::START, last_seq, keep, PAGE);
         for (entry_text, id) in entries.split(' ').zip(1..) {
             let kind = if entry_text.starts_with('m') { EntryKind::Message } else { EntryKind::Event };
-            draft.take(&entry(kind, id, entry_text[1..].parse().unwrap()));
+            draft.take(entry(kind, id, entry_text[1..].parse().unwrap()));
         }
         draft
     }

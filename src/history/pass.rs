@@ -219,7 +219,7 @@ impl<'a> Pass<'a> {
         let room = reading.room.clone();
         let draft = reading.draft(self.cost.page);
         for entry in window.entries(&room, after) {
-            draft.take(entry);
+            draft.take(entry.clone());
         }
         let high = window.high();
         let reach = if draft.is_closed() { Reach::Part(high) } else { Reach::End(high) };
@@ -252,11 +252,12 @@ impl<'a> Pass<'a> {
                 }
             };
             let draft = reading.draft(self.cost.page);
-            slice.entries.iter().for_each(|entry| draft.take(entry));
+            let rows = slice.entries.len();
             position = slice.entries.last().filter(|_| slice.more).map_or(checkpoint, |entry| entry.id);
+            slice.entries.into_iter().for_each(|entry| draft.take(entry));
             // A page of the archive is as large as a page may be; only history may want several.
             let full = draft.is_closed() || (slice.more && !reading.is_history());
-            reading.archive_rows += slice.entries.len();
+            reading.archive_rows += rows;
             if full {
                 reading.archive_asked = true;
                 reading.reach = Some(Reach::Part(position));

@@ -69,16 +69,16 @@ pub(super) async fn walk(
 
 fn hand_out(raw: &LogEntry<'_>, rooms: &HashMap<Room, Vec<usize>>, readings: &mut [&mut Reading], page: Bounds) {
     let Some((room, waiting)) = raw.room().and_then(|room| rooms.get_key_value(room)) else { return };
-    if !waiting.iter().any(|index| readings[*index].wants(raw.id())) {
-        return;
-    }
+    let wants = |readings: &[&mut Reading], index: usize| readings[index].wants(raw.id());
+    let Some(last) = waiting.iter().rposition(|index| wants(readings, *index)) else { return };
     // A damaged entry is the archive's to park; here its number is missing, and that is seen.
     let Ok(entry) = whole(raw, room) else { return };
-    for index in waiting {
-        if readings[*index].wants(entry.id) {
-            readings[*index].draft(page).take(&entry);
+    for index in &waiting[..last] {
+        if wants(readings, *index) {
+            readings[*index].draft(page).take(entry.clone());
         }
     }
+    readings[waiting[last]].draft(page).take(entry);
 }
 
 /// Whether a request has cost enough. A join whose cursor nothing has proved yet and a page of

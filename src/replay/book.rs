@@ -1,10 +1,11 @@
 //! Requests put together, answers packed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use crate::model::{Answer, Answered, Ask, EdgeNote, Requests, Room};
 
-/// Bytes of one note, about. A page of 256 KiB and a few small ones fit; a note is read whole.
+/// Bytes of one note, about. A page and a few small ones fit; a note is read whole.
 const NOTE_BYTES: usize = 512 << 10;
 /// Bytes that an entry adds to its envelope on the way: id, room, seq.
 const ENTRY_BYTES: usize = 48;
@@ -61,18 +62,30 @@ impl Book {
     }
 
     /// The notes for each edge, given the answers in the order of the questions.
-    pub(super) fn notes(self, answers: &[Answer]) -> Vec<(String, Vec<EdgeNote>)> {
-        self.asked.into_iter().map(|(edge, asked)| (edge, pack(asked, answers))).collect()
+    pub(super) fn notes(self, mut answers: Vec<Answer>) -> Vec<(String, Vec<EdgeNote>)> {
+        answers.resize(self.questions.len(), Answer::Unavailable);
+        let mut left = vec![0; answers.len()];
+        self.asked.values().flat_map(BTreeMap::keys).for_each(|place| left[*place] += 1);
+        // The last edge that asked gets the answer itself, and only others a copy.
+        let mut answer = |place: usize| {
+            left[place] -= 1;
+            if left[place] > 0 {
+                answers[place].clone()
+            } else {
+                mem::replace(&mut answers[place], Answer::Unavailable)
+            }
+        };
+        self.asked.into_iter().map(|(edge, asked)| (edge, pack(asked, &mut answer))).collect()
     }
 }
 
-fn pack(asked: BTreeMap<usize, Vec<u64>>, answers: &[Answer]) -> Vec<EdgeNote> {
+fn pack(asked: BTreeMap<usize, Vec<u64>>, mut answer: impl FnMut(usize) -> Answer) -> Vec<EdgeNote> {
     let (mut notes, mut open, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (place, requests) in asked {
-        let answer = answers.get(place).cloned().unwrap_or(Answer::Unavailable);
+        let answer = answer(place);
         let size = size_of(&answer) + requests.len() * size_of_number();
         if bytes + size > NOTE_BYTES && !open.is_empty() {
-            notes.push(EdgeNote::Answers(std::mem::take(&mut open)));
+            notes.push(EdgeNote::Answers(mem::take(&mut open)));
             bytes = 0;
         }
         bytes += size;
@@ -113,6 +126,13 @@ mod tests {
         Requests { edge: edge.into(), requests }
     }
 
+    fn page(room: &str) -> Answer {
+        let envelope = Bytes::from(vec![0; 200 << 10]);
+        let (id, room) = (EntryId::new(1, 0), Room::new(room).unwrap());
+        let entries = vec![Entry { id, room, seq: 1, kind: EntryKind::Message, envelope }];
+        Answer::Page { reset: None, page: Page { entries, upto: Cursor::new(id, 1), more: false } }
+    }
+
     #[test]
     fn the_same_question_is_asked_once_and_answered_to_everybody() {
         let mut book = Book::default();
@@ -120,7 +140,7 @@ mod tests {
         book.add(requests("e2", vec![join(7, "a")]));
         assert_eq!(book.questions().len(), 2);
         assert_eq!((book.len(), book.kinds().collect::<Vec<_>>()), (4, vec![("join", 4)]));
-        let notes = book.notes(&[Answer::Unavailable, Answer::Unavailable]);
+        let notes = book.notes(vec![page("a"), Answer::Unavailable]);
         let numbers = |note: &EdgeNote| match note {
             EdgeNote::Answers(answers) => answers.iter().map(|a| a.requests.clone()).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -128,21 +148,17 @@ mod tests {
         assert_eq!(notes.len(), 2);
         assert_eq!(numbers(&notes[0].1[0]), [vec![1, 3], vec![2]]);
         assert_eq!(numbers(&notes[1].1[0]), [vec![7]]);
+        let first = |note: &EdgeNote| matches!(note, EdgeNote::Answers(all) if all[0].answer == page("a"));
+        assert!(notes.iter().all(|(_, notes)| first(&notes[0])), "each edge gets the page");
     }
 
     /// Answers of many pages must not become one entry of many megabytes.
     #[test]
     fn notes_are_bounded_in_bytes() {
-        let page = |room: &str| {
-            let envelope = Bytes::from(vec![0; 200 << 10]);
-            let (id, room) = (EntryId::new(1, 0), Room::new(room).unwrap());
-            let entries = vec![Entry { id, room, seq: 1, kind: EntryKind::Message, envelope }];
-            Answer::Page { reset: None, page: Page { entries, upto: Cursor::new(id, 1), more: false } }
-        };
         let mut book = Book::default();
         let rooms = ["a", "b", "c", "d", "e"];
         book.add(requests("e", rooms.iter().zip(1..).map(|(room, n)| join(n, room)).collect()));
-        let notes = book.notes(&rooms.map(page)).remove(0).1;
+        let notes = book.notes(rooms.map(page).to_vec()).remove(0).1;
         assert_eq!(notes.len(), 3);
         assert!(notes.iter().all(|note| rmp_serde::to_vec(note).unwrap().len() <= NOTE_BYTES));
     }

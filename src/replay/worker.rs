@@ -93,7 +93,7 @@ impl Handler for Replayer {
             waiting.into_iter().for_each(|(_, delivery)| self.settler.retry(delivery));
             return;
         };
-        let failed = self.send(book.notes(&answers)).await;
+        let failed = self.send(book.notes(answers)).await;
         for (edge, delivery) in waiting {
             if failed.contains(&edge) { self.settler.retry(delivery) } else { self.settler.done(delivery) }
         }

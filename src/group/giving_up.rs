@@ -32,7 +32,7 @@ impl<G: Group> Partition<G> {
         let over = Deadline::after(deadline.remaining() + LAST_WORDS);
         let mut closed = false;
         loop {
-            self.start_flush();
+            self.start_flush(true);
             if closed && self.flushing.is_none() {
                 break;
             }

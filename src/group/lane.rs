@@ -190,6 +190,16 @@ impl Lane {
         self.pending.get(id).is_none() && !self.settling.contains(&id)
     }
 
+    /// How many endings are to be acknowledged.
+    pub(super) fn ended(&self) -> usize {
+        self.acks.len()
+    }
+
+    /// Whether there is something to be made durable.
+    pub(super) fn has_job(&mut self) -> bool {
+        !self.acks.is_empty() || (self.checkpointed && self.pending.checkpoint() > self.written)
+    }
+
     /// What is to be made durable now, if anything.
     pub(super) fn job(&mut self) -> Option<Job> {
         let checkpoint = self.pending.checkpoint();

@@ -21,7 +21,7 @@ use super::fetch::Delivered;
 use super::handling::{Event as Handled, Handling};
 use super::lane::{Lane, Settling, Which};
 use super::reading::{Load, Read};
-use super::settle::{Flushed, Job, flush};
+use super::settle::Flushed;
 use super::worker::Worker;
 use super::{Delivery, Group, Lease, Settled};
 use crate::backoff::{Backoff, exponential};
@@ -97,6 +97,8 @@ pub(super) struct Partition<G: Group> {
     pub(super) fetch_after: Instant,
     pub(super) fetch_backoff: Backoff,
     pub(super) flushing: Option<Waiting<(Flushed, Acked)>>,
+    /// Until when few endings wait for more.
+    pub(super) flush_after: Instant,
     pub(super) replayed_at: Instant,
     pub(super) replayed_from: Option<EntryId>,
     pub(super) strays_at: Instant,
@@ -153,6 +155,7 @@ impl<G: Group> Partition<G> {
             fetch_after: now,
             fetch_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
             flushing: None,
+            flush_after: now,
             replayed_at: now,
             replayed_from: Some(EntryId::ZERO),
             strays_at: now + STRAYS_INTERVAL,
@@ -168,7 +171,7 @@ impl<G: Group> Partition<G> {
     async fn run(mut self) -> Ended {
         loop {
             self.feed();
-            self.start_flush();
+            self.start_flush(false);
             self.start_fetch();
             self.show_load();
             match self.next().await {
@@ -184,7 +187,8 @@ impl<G: Group> Partition<G> {
     }
 
     async fn next(&mut self) -> Event {
-        let due = self.due();
+        let fetch = self.fetch_due();
+        let due = self.flush_due().map_or(fetch, |flush| flush.min(fetch));
         tokio::select! {
             stop = self.stop.wait_for(Option::is_some) => {
                 let at_once = Deadline::after(Duration::ZERO);
@@ -198,8 +202,8 @@ impl<G: Group> Partition<G> {
         }
     }
 
-    /// When to look again without anything having happened.
-    fn due(&self) -> Instant {
+    /// When to look again for what to ask for, without anything having happened.
+    fn fetch_due(&self) -> Instant {
         // An answer that is under way, or the handler, wakes us by itself.
         let far = Instant::now() + STRAYS_INTERVAL;
         if self.fetching.is_some() || matches!(self.phase, Phase::Opening) {
@@ -256,31 +260,6 @@ impl<G: Group> Partition<G> {
         }
         self.batch = batch.iter().map(|delivery| (Which::of(delivery), delivery.id)).collect();
         self.handling.hand(batch);
-    }
-
-    /// Starts to make durable what ended, if nothing is under way.
-    pub(super) fn start_flush(&mut self) {
-        if self.flushing.is_some() || matches!(self.phase, Phase::Opening | Phase::Preparing) {
-            return;
-        }
-        let jobs: Vec<(Which, Job)> = [&mut self.main, &mut self.again]
-            .into_iter()
-            .filter_map(|lane| lane.job().map(|job| (lane.which, job)))
-            .collect();
-        if jobs.is_empty() {
-            return;
-        }
-        let acked = jobs.iter().map(|(which, job)| (*which, job.acks.clone())).collect();
-        let jobs = jobs.into_iter().map(|(_, job)| job).collect();
-        let (worker, p, token) = (self.worker.clone(), self.lease.partition, self.lease.token);
-        self.flushing = Some(Box::pin(async move { (flush(worker, p, token, jobs).await, acked) }));
-    }
-
-    pub(super) fn flushed(&mut self, acked: Acked) {
-        self.flushing = None;
-        for (which, ids) in acked {
-            self.lane(which).settled(&ids);
-        }
     }
 
     /// Tells the reader how much waits here. It adds what it sends; [`Self::take_read`] takes that off.

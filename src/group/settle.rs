@@ -1,6 +1,11 @@
 //! Makes endings durable: dead letters first, then acknowledgements with the checkpoint.
 //!
 //! **Invariant:** an entry is acknowledged only after it was done, or is among the dead letters.
+//!
+//! # Design
+//! An acknowledgement is a call of a script, which costs about as much as a callback itself. So after one
+//! the next waits [`INTERVAL`] for endings to come together, unless there are many already. A worker
+//! that dies meanwhile has so much more delivered again, as it has for what is being acknowledged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +14,9 @@ use metrics::counter;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::Group;
+use super::lane::Which;
+use super::partition::{Acked, Partition, Phase};
 use super::worker::Worker;
 use crate::backoff::Backoff;
 use crate::error::Error;
@@ -18,6 +26,8 @@ use crate::telemetry::names;
 
 /// Ids of one call of the script: a call holds up everybody else's.
 const ACK_ENTRIES: usize = 2_000;
+/// Time from one acknowledgement of a partition to the next.
+const INTERVAL: Duration = Duration::from_millis(20);
 /// First and longest wait before a settlement is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -50,6 +60,46 @@ pub(super) enum Flushed {
     Settled,
     /// Another worker owns the partition.
     NotOurs,
+}
+
+impl<G: Group> Partition<G> {
+    /// Starts to make durable what ended, if nothing is under way, and if it is time or `at_once`.
+    pub(super) fn start_flush(&mut self, at_once: bool) {
+        let now = Instant::now();
+        let enough = at_once || now >= self.flush_after || self.main.ended() + self.again.ended() >= ACK_ENTRIES;
+        if !enough || !self.may_flush() {
+            return;
+        }
+        let jobs: Vec<(Which, Job)> = [&mut self.main, &mut self.again]
+            .into_iter()
+            .filter_map(|lane| lane.job().map(|job| (lane.which, job)))
+            .collect();
+        if jobs.is_empty() {
+            return;
+        }
+        self.flush_after = now + INTERVAL;
+        let acked = jobs.iter().map(|(which, job)| (*which, job.acks.clone())).collect();
+        let jobs = jobs.into_iter().map(|(_, job)| job).collect();
+        let (worker, p, token) = (self.worker.clone(), self.lease.partition, self.lease.token);
+        self.flushing = Some(Box::pin(async move { (flush(worker, p, token, jobs).await, acked) }));
+    }
+
+    /// When what ended is to be made durable; nothing if an answer wakes us first.
+    pub(super) fn flush_due(&mut self) -> Option<Instant> {
+        let waits = self.may_flush() && (self.main.has_job() || self.again.has_job());
+        waits.then_some(self.flush_after)
+    }
+
+    fn may_flush(&self) -> bool {
+        self.flushing.is_none() && !matches!(self.phase, Phase::Opening | Phase::Preparing)
+    }
+
+    pub(super) fn flushed(&mut self, acked: Acked) {
+        self.flushing = None;
+        for (which, ids) in acked {
+            self.lane(which).settled(&ids);
+        }
+    }
 }
 
 /// Makes `jobs` durable, trying until it works or the partition isn't ours. May be dropped at any

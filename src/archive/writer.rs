@@ -199,7 +199,10 @@ impl Writer {
     }
 
     async fn try_commit(&self, part: &[Held], upto: EntryId) -> Result<Inserted> {
-        let batch = Batch::of(part.iter().filter_map(Held::row))?;
+        // What is delivered again on request, or after a commit that nobody acknowledged, is there already.
+        let archived = *self.archived.borrow();
+        let is_new = part.iter().all(|held| held.place().is_some_and(|place| place > archived));
+        let batch = Batch::of(part.iter().filter_map(Held::row))?.probably_new(is_new);
         let stopped = |e| Error::internal("wait for a turn to write").caused_by(e);
         let _permit = self.shared.permits.acquire().await.map_err(stopped)?;
         self.shared.store.commit_batch(&batch, self.token.owner(self.lease.partition), upto).await

@@ -18,6 +18,7 @@ pub struct Batch<'a> {
     pub(super) joins: Stays<'a>,
     pub(super) leaves: Stays<'a>,
     pub(super) rooms: BTreeMap<&'a str, RoomRow>,
+    pub(super) is_new: bool,
 }
 
 /// Columns that every entry has.
@@ -101,6 +102,14 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Says that its rows were probably never written before: then they are written faster. Being wrong
+    /// costs a transaction that fails and is made again.
+    #[must_use]
+    pub fn probably_new(mut self, is_new: bool) -> Self {
+        self.is_new = is_new;
+        self
     }
 
     /// How many entries it holds.

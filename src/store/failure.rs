@@ -34,6 +34,11 @@ pub(super) fn is_of_the_data(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| kind_of(&code) == Kind::PostgresData)
 }
 
+/// Whether Postgres refused a row because there is one with its key.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
 /// The kind of a SQLSTATE. Source: PostgreSQL 15, appendix A.
 fn kind_of(code: &str) -> Kind {
     match code {

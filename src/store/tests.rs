@@ -43,6 +43,23 @@ async fn a_batch_that_is_written_twice_is_stored_once() {
     assert_eq!(store.room_head(&room("r")).await.unwrap(), Some(Cursor::new(EntryId::new(MS, 2), 2)));
 }
 
+/// The answer of a commit was lost: its rows are there although nobody heard so.
+#[tokio::test]
+async fn rows_that_were_thought_new_are_stored_once_all_the_same() {
+    let store = store().await;
+    let entries: Vec<Entry> = (0..4).map(|n| message("r", MS, n, n + 1, "1")).collect();
+    let left = event("r", MS, 9, 4, "user_left", "bob");
+    let (owner, _) = store.take_over(of(&left)).await.unwrap();
+    let again = [&entries[1], &entries[3], &left, &entries[0], &entries[2]];
+    for (written, expected) in [(&again[..2], (2, 0)), (&again[..], (3, 2)), (&again[..], (0, 5))] {
+        let batch = Batch::of(written.iter().copied()).unwrap().probably_new(true);
+        let inserted = store.commit_batch(&batch, owner, left.id).await.unwrap();
+        assert_eq!((inserted.rows, inserted.duplicates), expected);
+    }
+    assert_eq!(number(&store, "SELECT count(*) FROM messages").await, 4);
+    assert_eq!(number(&store, "SELECT count(*) FROM room_events").await, 1);
+}
+
 /// A worker that lost its lease without noticing must not move anything.
 #[tokio::test]
 async fn a_former_owner_writes_nothing() {

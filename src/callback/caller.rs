@@ -32,6 +32,9 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const REPLAY: HeaderName = HeaderName::from_static("millstream-replay");
 
+/// The usual outcome, as a label of metrics.
+pub(super) const ACCEPTED: &str = "accepted";
+
 /// How an attempt ended.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -68,7 +71,7 @@ impl Answer {
     /// The outcome as a label of metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Accepted => "accepted",
+            Self::Accepted => ACCEPTED,
             Self::Gone => "gone",
             Self::Failed(failure) => failure.outcome,
             Self::Ours(_) => "ours",
@@ -131,7 +134,9 @@ impl Caller {
             Ok(response) => response,
             Err(error) => return failed(error),
         };
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
+        // Of a success only its end is of interest.
+        let headers = if status.is_success() { HeaderMap::new() } else { response.headers().clone() };
         match read(response).await {
             Ok(note) => judge(status, &headers, &note),
             Err(error) => failed(error),

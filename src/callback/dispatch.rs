@@ -8,14 +8,14 @@
 
 use std::time::Duration;
 
-use metrics::{Gauge, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::breaker::Verdict;
-use super::caller::{Answer, Caller, Failure};
+use super::caller::{ACCEPTED, Answer, Caller, Failure};
 use super::clock::{Clock, millis};
 use super::endpoint::Endpoint;
 use super::gate::{Gate, Pass};
@@ -43,6 +43,7 @@ pub(super) struct Dispatcher {
     caller: Caller,
     slots: Semaphore,
     in_flight: Gauge,
+    accepted: Counter,
     seconds: Histogram,
 }
 
@@ -95,6 +96,7 @@ impl Dispatcher {
             clock: Clock::new(),
             slots: Semaphore::new(endpoint.concurrency),
             in_flight: metrics::gauge!(names::CALLBACK_IN_FLIGHT, "endpoint" => name.clone()),
+            accepted: attempts(&name, ACCEPTED),
             seconds: metrics::histogram!(names::CALLBACK_SECONDS, "endpoint" => name),
             endpoint,
         })
@@ -103,7 +105,8 @@ impl Dispatcher {
     /// Attempts `item` until it has ended. May be dropped at any time: then it comes again.
     pub(super) async fn deliver(&self, site: &Site, delivery: &Delivery, item: &Item) -> Ended {
         let mut record = site.ledger.take(delivery);
-        let mut due = Instant::now() + record.wait(self.clock.now_ms());
+        let mut due =
+            Some(record.wait(self.clock.now_ms())).filter(|wait| !wait.is_zero()).map(|wait| Instant::now() + wait);
         let mut ours = Backoff::new(OURS.0, OURS.1);
         let ended = loop {
             let Some(turn) = site.stop.run_until_cancelled(self.turn(due)).await else { return Ended::Stopped };
@@ -121,12 +124,12 @@ impl Dispatcher {
                         let endpoint = &self.endpoint.name;
                         warn!(endpoint, why, "could not call {endpoint} for reasons of our own");
                     }
-                    due = Instant::now() + ours.next();
+                    due = Some(Instant::now() + ours.next());
                 }
                 Answer::Failed(failure) => {
                     record.failures = record.failures.saturating_add(1);
                     match self.after(&failure, &mut record, item) {
-                        Ok(wait) => due = Instant::now() + wait,
+                        Ok(wait) => due = Some(Instant::now() + wait),
                         Err(given_up) => break given_up,
                     }
                     site.ledger.failed(delivery, record).await;
@@ -142,8 +145,10 @@ impl Dispatcher {
     /// Waits until it is this item's turn. The gate comes last, so that what it says is still true
     /// when the attempt begins; nobody is delayed by a slot that waits there, because nobody else
     /// may pass either.
-    async fn turn(&self, due: Instant) -> Turn<'_> {
-        tokio::time::sleep_until(due).await;
+    async fn turn(&self, due: Option<Instant>) -> Turn<'_> {
+        if let Some(due) = due {
+            tokio::time::sleep_until(due).await;
+        }
         let slot = self.slots.acquire().await.expect("the semaphore is never closed");
         Turn { pass: self.gate.pass().await, _slot: slot }
     }
@@ -203,7 +208,7 @@ fn too_old(record: &Record, why: &str) -> Ended {
 
 /// An attempt under way. However it ends it is counted: one that is dropped may have reached its endpoint.
 struct UnderWay<'a> {
-    endpoint: &'a str,
+    dispatcher: &'a Dispatcher,
     outcome: &'static str,
     _in_flight: Counted,
 }
@@ -211,15 +216,22 @@ struct UnderWay<'a> {
 impl<'a> UnderWay<'a> {
     fn new(dispatcher: &'a Dispatcher) -> Self {
         let in_flight = Counted::new(&dispatcher.in_flight);
-        Self { endpoint: &dispatcher.endpoint.name, outcome: "abandoned", _in_flight: in_flight }
+        Self { dispatcher, outcome: "abandoned", _in_flight: in_flight }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let (endpoint, outcome) = (self.endpoint.to_owned(), self.outcome);
-        metrics::counter!(names::CALLBACK_ATTEMPTS, "endpoint" => endpoint, "outcome" => outcome).increment(1);
+        match self.outcome {
+            ACCEPTED => self.dispatcher.accepted.increment(1),
+            outcome => attempts(&self.dispatcher.endpoint.name, outcome).increment(1),
+        }
     }
+}
+
+/// The counter of attempts with this outcome.
+fn attempts(endpoint: &str, outcome: &'static str) -> Counter {
+    metrics::counter!(names::CALLBACK_ATTEMPTS, "endpoint" => endpoint.to_owned(), "outcome" => outcome)
 }
 
 /// One, in a gauge, for as long as it lives.

@@ -76,6 +76,9 @@ impl Gate {
     /// Waits until an attempt may go out. May be dropped at any time; the [`Pass`] must see how
     /// the attempt ended, and counts as "nothing learned" when it is dropped before.
     pub(super) async fn pass(&self) -> Pass<'_> {
+        if let Permission::Go { probe } = self.ask(Instant::now()) {
+            return Pass { gate: self, probe, ended: false };
+        }
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();

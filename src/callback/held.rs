@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
@@ -107,8 +107,15 @@ impl Held {
 /// Copies what may be held for long out of the connection's buffer: one small entry would keep the
 /// whole read in memory.
 fn unpin(delivery: &mut Delivery) {
-    for (name, value) in &mut delivery.raw.fields {
-        *name = Bytes::copy_from_slice(name);
-        *value = Bytes::copy_from_slice(value);
+    let fields = &mut delivery.raw.fields;
+    let mut all = BytesMut::with_capacity(fields.iter().map(|(name, value)| name.len() + value.len()).sum());
+    for (name, value) in fields.iter() {
+        all.extend_from_slice(name);
+        all.extend_from_slice(value);
+    }
+    let mut all = all.freeze();
+    for (name, value) in fields {
+        *name = all.split_to(name.len());
+        *value = all.split_to(value.len());
     }
 }

@@ -7,7 +7,6 @@
 //! every worker.
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::StaticFormatDescription;
@@ -15,11 +14,14 @@ use time::macros::format_description;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, EntryId, Item as Content, PartitionId};
-use crate::protocol::{ServerFrame, Subprotocol, payload};
+use crate::protocol::{ServerFrame, Subprotocol};
 
 /// RFC 3339 with milliseconds, always three digits.
 const TIMESTAMP: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// What a body has beside an entry's content, about.
+const BODY_BYTES_USUAL: usize = 256;
 
 /// One callback: built once, posted as often as needed.
 #[derive(Debug, Clone)]
@@ -35,28 +37,29 @@ pub(super) struct Item {
     pub(super) accepted_ms: u64,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'a str,
-    timestamp: String,
-    data: &'a RawValue,
-}
-
 impl Item {
     /// The callback of an entry.
     ///
     /// # Errors
     /// [`Kind::Corrupt`] if its envelope can't be opened.
     pub(super) fn new(partition: PartitionId, entry: &Entry, replayed: bool) -> Result<Self> {
-        let frame = payload(Subprotocol::Json, &ServerFrame::Entry(entry))?;
-        let data = serde_json::from_slice(&frame)
-            .map_err(|e| Error::new(Kind::Corrupt, format!("read the frame of entry {}", entry.id)).caused_by(e))?;
         let r#type = match entry.open()? {
             Content::Message(_) => "message",
             Content::Event(event) => event.event,
         };
-        let body = Body { r#type, timestamp: timestamp(entry.id)?, data };
-        let body = serde_json::to_vec(&body).map_err(|e| Error::internal("write a callback's body").caused_by(e))?;
+        // Written around the frame, so that the largest part of it is not copied.
+        let mut body = Vec::with_capacity(BODY_BYTES_USUAL + entry.envelope.len());
+        body.extend_from_slice(br#"{"type":"#);
+        serde_json::to_writer(&mut body, r#type)
+            .map_err(|e| Error::internal("write a callback's body").caused_by(e))?;
+        body.extend_from_slice(br#","timestamp":""#);
+        body.extend_from_slice(timestamp(entry.id)?.as_bytes());
+        body.extend_from_slice(br#"","data":"#);
+        let data = body.len();
+        ServerFrame::Entry(entry).write(Subprotocol::Json, &mut body)?;
+        serde_json::from_slice::<&RawValue>(&body[data..])
+            .map_err(|e| Error::new(Kind::Corrupt, format!("read the frame of entry {}", entry.id)).caused_by(e))?;
+        body.push(b'}');
         Ok(Self { id: id(partition, entry.id), body: body.into(), replayed, accepted_ms: entry.id.ms })
     }
 }

@@ -60,7 +60,7 @@ impl Ledger {
     /// What is known of an item that is taken up.
     pub(super) fn take(&self, delivery: &Delivery) -> Record {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        before.remove(&field(delivery)).unwrap_or_default()
+        if before.is_empty() { Record::default() } else { before.remove(&field(delivery)).unwrap_or_default() }
     }
 
     /// An attempt failed.

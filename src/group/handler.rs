@@ -71,7 +71,7 @@ impl Delivery {
     /// # Errors
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt): park it.
     pub fn entry(&self) -> Result<Entry> {
-        let mut entry = self.raw.clone().into_entry()?;
+        let mut entry = self.raw.entry()?;
         if let Some(original) = self.replay_of {
             entry.id = original;
         }

@@ -44,6 +44,14 @@ impl RawEntry {
     /// # Errors
     /// [`Kind::Corrupt`] if a field is missing or malformed.
     pub fn into_entry(self) -> Result<Entry> {
+        self.entry()
+    }
+
+    /// As [`RawEntry::into_entry`], for who keeps it as well.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if a field is missing or malformed.
+    pub fn entry(&self) -> Result<Entry> {
         let corrupt = |what: &str| Error::new(Kind::Corrupt, format!("read entry {} of the log: {what}", self.id));
         let room = self.text("r").ok_or_else(|| corrupt("no room"))?;
         let room = Room::new(room).map_err(|_| corrupt("its room has no valid name"))?;

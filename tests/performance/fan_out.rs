@@ -13,7 +13,7 @@ async fn best(system: &System, addr: &str, pid: u32, args: &str, windows: &[u32]
     let mut best = (0.0, f64::INFINITY);
     for window in windows {
         let before = cpu_seconds(pid);
-        let args = format!("fan-out {args} --in-flight {window} --duration {}s --warm-up 0s", system.seconds);
+        let args = format!("fan-out {args} --in-flight {window} --duration {}s --warm-up 1s", system.seconds);
         let report = bench(&system.stack, addr, &args).await;
         let (rate, p99) = (figure(&report, "delivered_per_second"), figure(&report, "delivery_latency.p99_ms"));
         let cpu = (cpu_seconds(pid) - before) / figure(&report, "delivered") * 1e6;

@@ -25,7 +25,7 @@ mod storm;
 
 use clap::Parser;
 
-use self::row::{Row, System};
+use self::row::Row;
 
 #[derive(Parser)]
 struct Args {
@@ -56,16 +56,15 @@ async fn main() {
         return endpoint::serve(addr).await;
     }
     let mut rows: Vec<Row> = Vec::new();
-    for (name, measure) in row::ALL {
+    for plan in row::ALL {
+        let name = plan.name;
         if !args.row.is_empty() && !args.row.iter().any(|wanted| wanted == name) {
             continue;
         }
         let mut measured = Vec::new();
         for run in 1..=args.runs {
             eprintln!("{name}: run {run} of {}", args.runs);
-            // New servers for each: a row does not pay for what another has left.
-            let mut system = System::start(args.seconds).await;
-            measured.push(measure(&mut system).await);
+            measured.push(plan.run(args.seconds).await);
         }
         rows.extend(row::medians(measured));
     }

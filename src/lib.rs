@@ -58,3 +58,7 @@ pub mod telemetry;
 pub mod verify;
 
 pub use error::{Error, Result};
+
+/// For every program that is made of this library.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

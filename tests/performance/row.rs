@@ -15,7 +15,7 @@ pub(crate) struct System {
 impl System {
     /// An edge without limits, a replay and an archive worker, on servers of their own.
     async fn start(seconds: u64, archived: bool) -> Self {
-        let mut stack = Stack::builder()
+        let stack = Stack::builder()
             .redis(Redis::start(&[]).await)
             .postgres(Postgres::start().await)
             .env("MILLSTREAM__REDIS__PARTITIONS", "16")

@@ -50,6 +50,12 @@ impl Wire {
         self.written
     }
 
+    /// Ready when the client has sent more, or its side has ended.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is for the read that comes then.
+        self.tcp.poll_read_ready(cx).map(|_| ())
+    }
+
     /// Ends our side, then throws away what the client still sends, until it has ended its side as well.
     /// A socket that is closed with bytes unread is reset, and a client that is still writing would then
     /// hear of the reset instead of our close.

@@ -231,6 +231,7 @@ async fn greet(opened: Opened, ws: WebSocketStream<Wire>) -> Box<Session> {
         superseded: Generation::default(),
         device_ttl: hello.device_ttl,
         ws,
+        read_out: false,
         subprotocol,
         outbox,
         device: hello.device,

@@ -61,6 +61,8 @@ const FRAMES_PER_TURN: usize = 64;
 struct Session {
     edge: Arc<Edge>,
     ws: WebSocketStream<Wire>,
+    /// The WebSocket library has no whole frame left: it is not asked before the socket has more.
+    read_out: bool,
     subprotocol: Subprotocol,
     outbox: Arc<Outbox>,
     /// Name of the connection, unique over all edges.
@@ -193,7 +195,13 @@ impl Session {
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        Pin::new(&mut self.ws).poll_next_unpin(cx).map(|next| match next {
+        // Asked for nothing, the WebSocket library still clears the buffer that it would read into.
+        if self.read_out && self.wire().poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.ws).poll_next_unpin(cx);
+        self.read_out = next.is_pending();
+        next.map(|next| match next {
             Some(Ok(message)) => Wake::Message(message),
             Some(Err(error)) => Wake::Closed(Some(error)),
             None => Wake::Closed(None),

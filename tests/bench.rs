@@ -1,7 +1,9 @@
-//! `millstream bench`: what it counts is what happened.
+//! `millstream bench`: what it counts is what happened; and docs/performance.md: what it says can be typed.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what can't be had ends it")]
 
+#[path = "performance/document.rs"]
+mod document;
 mod support;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -90,6 +92,73 @@ async fn a_storm_is_survived() {
     assert!(storm.status().await.success(), "{}", storm.stderr());
     let report: Value = serde_json::from_str(&storm.stdout()).unwrap();
     assert_eq!(report["live_latency"]["count"], 20, "{report}");
+}
+
+/// What docs/performance.md tells people to type is right, but for its size.
+#[tokio::test]
+async fn the_guides_examples_run() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")).unwrap();
+    let examples: Vec<&str> = guide.lines().filter_map(|line| line.strip_prefix("millstream bench ")).collect();
+    for load in ["fan-out", "ingest", "connect", "catch-up", "storm"] {
+        assert!(examples.iter().any(|example| example.starts_with(load)), "no example of {load} in {examples:?}");
+    }
+    let stack = unlimited().await;
+    let (url, prefix) = (format!("ws://{}", stack.addr("edge")), unique("guide"));
+    for example in examples {
+        let small = smaller(example);
+        let args: Vec<&str> = ["bench"].into_iter().chain(small.iter().map(String::as_str)).collect();
+        let own = if example.contains("--prefix") { vec![] } else { vec!["--prefix", &prefix] };
+        let args = [&args[..], &["--json", "--url", &url], &own].concat();
+        if example.starts_with("storm") {
+            // It waits for a restart, which has a test of its own: it is enough that it has begun.
+            let storm = Process::spawn("millstream", &args, stack.env());
+            eventually("the storm is ready", async || storm.stderr().contains("restart the edge").then_some(())).await;
+        } else {
+            let report = millstream(&args, stack.env()).await.ok().json();
+            assert!(report.as_object().is_some_and(|report| report.len() > 3), "{example}: {report}");
+        }
+    }
+}
+
+/// An example with numbers for a test.
+fn smaller(example: &str) -> Vec<String> {
+    let mut option = "";
+    let mut small = Vec::new();
+    for word in example.split(' ') {
+        let number = match option {
+            "--rooms" | "--subscribers" | "--clients" => "3",
+            "--connections" | "--messages" => "20",
+            "--rate" => "100",
+            "--duration" => "1s",
+            "--hold" => "100ms",
+            _ => word,
+        };
+        small.push(number.to_owned());
+        option = word;
+    }
+    small
+}
+
+/// The figures of a run take the places of their rows, and of no others.
+#[test]
+fn figures_are_written_between_their_marks() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")).unwrap();
+    let row = |name: &str, ours: u32| format!("| {name} | {ours} /s | 9 | 1 | ≥ 1 | yes | today |");
+    let write = |guide: &str, rows: &[String], all| document::with(guide, "Machine: this one.", rows, all).unwrap();
+    let first = write(&guide, &[row("a", 1), row("b", 1)], true);
+    assert_eq!(write(&first, &[row("a", 1), row("b", 1)], true), first, "once more is no change");
+    let second = write(&first, &[row("c", 2), row("a", 2)], false);
+    let table = [row("a", 2), row("b", 1), row("c", 2)].join("\n");
+    assert!(second.contains(&format!("---|\n{table}\n\n<!--")), "{second}");
+    assert_eq!(second.matches("Machine: this one.").count(), 1);
+    let third = write(&second, &[row("b", 3)], true);
+    assert_eq!(third.lines().filter(|line| line.ends_with("| today |")).count(), 1, "{third}");
+    let outside = |text: &str| {
+        let (before, rest) = text.split_once("<!-- figures").unwrap();
+        (before.to_owned(), rest.split_once("<!-- end of figures").unwrap().1.to_owned())
+    };
+    assert_eq!(outside(&third), outside(&guide), "the rest of the document stays");
+    assert!(document::with("no marks", "", &[], true).is_err());
 }
 
 /// An edge that keeps no promise: of ten messages the fourth is lost, the sixth comes twice, and the last two change

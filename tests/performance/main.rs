@@ -13,15 +13,21 @@ mod bare;
 mod callbacks;
 mod catch_up;
 mod child;
+mod crowd;
+mod document;
 mod endpoint;
 mod fan_out;
+mod growth;
 mod ingest;
 mod latency;
 mod load;
+mod machine;
 mod memory;
 mod resp;
 mod row;
 mod storm;
+
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -38,6 +44,9 @@ struct Args {
     /// Seconds of each measurement under load.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
+    /// Writes the table into this document too, between its marks.
+    #[arg(long)]
+    document: Option<PathBuf>,
     /// Is the bare server at this address instead, until it is killed.
     #[arg(long, hide = true)]
     bare_server: Option<String>,
@@ -69,4 +78,17 @@ async fn main() {
         rows.extend(row::medians(measured));
     }
     row::show(&rows);
+    if let Some(document) = &args.document {
+        write(document, &args, &rows);
+    }
+}
+
+/// Writes the rows into the document, each with when and how it was measured.
+fn write(path: &Path, args: &Args, rows: &[Row]) {
+    let measured = format!("{}, {} × {} s", machine::moment(), args.runs, args.seconds);
+    let lines: Vec<String> = rows.iter().map(|row| format!("{} {measured} |", row.line())).collect();
+    let before = std::fs::read_to_string(path).unwrap();
+    let after = document::with(&before, &machine::description(), &lines, args.row.is_empty()).unwrap();
+    std::fs::write(path, after).unwrap();
+    eprintln!("written: {}", path.display());
 }

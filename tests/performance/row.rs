@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::growth::{self, Growing};
 use super::support::{Postgres, Redis, Stack};
 use super::{archive, callbacks, catch_up, fan_out, ingest, latency, memory, storm};
 
@@ -91,11 +92,30 @@ pub(crate) const ALL: &[Plan] = &[
     archived("catch-up", |system| Box::pin(catch_up::measure(system))),
     archived("storm", |system| Box::pin(storm::measure(system))),
     archived("callbacks", |system| Box::pin(callbacks::measure(system))),
+    archived("rooms", |system| Box::pin(growth::measure(system, Growing::Rooms))),
+    archived("log", |system| Box::pin(growth::measure(system, Growing::Log))),
+    archived("connections", |system| Box::pin(growth::measure(system, Growing::Connections))),
 ];
 
 impl Row {
     pub(crate) fn new(what: &str, unit: &'static str, ours: f64, yardstick: Option<f64>, goal: Goal) -> Self {
         Self { what: what.to_owned(), ours, yardstick, goal, unit }
+    }
+
+    /// A line of the table, as Markdown.
+    pub(crate) fn line(&self) -> String {
+        let number = |figure: f64| if figure >= 1_000.0 { format!("{figure:.0}") } else { format!("{figure:.2}") };
+        let dash = |figure: Option<f64>| figure.map_or_else(|| "–".to_owned(), number);
+        format!(
+            "| {} | {} {} | {} | {} | {} | {} |",
+            self.what,
+            number(self.ours),
+            self.unit,
+            dash(self.yardstick),
+            dash(self.ratio()),
+            self.goal,
+            self.reached()
+        )
     }
 
     fn ratio(&self) -> Option<f64> {
@@ -147,17 +167,6 @@ fn median(mut figures: Vec<f64>) -> f64 {
 pub(crate) fn show(rows: &[Row]) {
     println!("| what | ours | yardstick | ratio | goal | reached |\n|---|---|---|---|---|---|");
     for row in rows {
-        let number = |figure: f64| if figure >= 1_000.0 { format!("{figure:.0}") } else { format!("{figure:.2}") };
-        let dash = |figure: Option<f64>| figure.map_or_else(|| "–".to_owned(), number);
-        println!(
-            "| {} | {} {} | {} | {} | {} | {} |",
-            row.what,
-            number(row.ours),
-            row.unit,
-            dash(row.yardstick),
-            dash(row.ratio()),
-            row.goal,
-            row.reached()
-        );
+        println!("{}", row.line());
     }
 }

@@ -97,8 +97,10 @@ async fn look_at(edge: &Edge, partition: PartitionId, before: Option<&String>) -
     if end < reached {
         // Nothing is numbered again before the log was compared with the archive. This comes first: if it fails, the
         // tail still shows the loss, and the next look tries again.
+        // An edge that has not heard of an epoch yet may have read in this one: asked once too often, the archive is
+        // compared for nothing.
         if let Some(epoch) = &epoch
-            && before.is_some_and(|before| before == epoch)
+            && before.is_none_or(|before| before == epoch)
         {
             edge.redis.log_lost(partition, epoch, reached).await?;
         }

@@ -16,10 +16,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     // `service` answers health checks; `cli`, `dev` and `bench` are clients.
     ("tokio_tungstenite", &["edge", "cli", "dev", "bench"]),
-    ("hyper", &["edge", "service", "api"]),
-    ("hyper_util", &["edge", "service", "api"]),
-    ("http_body_util", &["edge", "service"]),
-    ("reqwest", &["callback", "cli"]),
+    ("hyper", &["edge", "service", "api", "callback"]),
+    ("hyper_util", &["edge", "service", "api", "callback"]),
+    ("http_body_util", &["edge", "service", "callback"]),
+    ("hyper_rustls", &["callback"]),
     ("axum", &["api", "service"]),
 ];
 

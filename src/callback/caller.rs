@@ -6,16 +6,23 @@
 //!
 //! **Invariant:** [`Answer::Ours`] is given only for what the endpoint can't be blamed for.
 
-use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::endpoint::Endpoint;
 use super::guard::{Refused, Resolver, Unresolved, check_literal};
 use super::item::Item;
 use super::retry::retry_after;
+use super::trust;
 use crate::error::{Error, Kind, Result};
 use crate::fault::{self, Fault};
 
@@ -82,7 +89,10 @@ impl Answer {
 /// Makes attempts at one endpoint.
 #[derive(Debug)]
 pub(super) struct Caller {
-    client: Client,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    uri: Uri,
+    /// What every attempt says.
+    headers: HeaderMap,
 }
 
 impl Caller {
@@ -91,28 +101,30 @@ impl Caller {
     /// # Errors
     /// [`Kind::Config`] if TLS can't be set up: an `https` endpoint needs the system's certificates.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
-        static PROVIDER: Once = Once::new();
-        // Another part of the process may have chosen a provider: then that one is used.
-        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let mut builder = Client::builder()
-            .user_agent(concat!("millstream/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .tcp_nodelay(true)
+        let unprepared =
+            || Error::new(Kind::Config, format!("prepare the HTTP client of callback endpoint {}", endpoint.name));
+        // Redirects aren't followed, so to an `http` endpoint TLS never happens.
+        let tls = if endpoint.url.scheme() == "http" { trust::nobodys() } else { trust::of_the_system() };
+        let tls = tls.map_err(|e| unprepared().caused_by(e))?;
+        // The URL may hold a secret: what is wrong with it is not told with it.
+        let uri = endpoint.url.as_str().parse().map_err(|e| unprepared().caused_by(e))?;
+        let mut tcp = HttpConnector::new_with_resolver(Resolver { allow_private: endpoint.allow_private });
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(endpoint.concurrency)
-            .dns_resolver(Resolver { allow_private: endpoint.allow_private });
-        if endpoint.url.scheme() == "http" {
-            // Redirects aren't followed, so TLS never happens: a system without certificates will do.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|e| {
-            Error::new(Kind::Config, format!("prepare the HTTP client of callback endpoint {}", endpoint.name))
-                .caused_by(e.without_url())
-        })?;
-        Ok(Self { client })
+            .build(connector);
+        let headers = HeaderMap::from_iter([
+            (USER_AGENT, HeaderValue::from_static(concat!("millstream/", env!("CARGO_PKG_VERSION")))),
+            (ACCEPT, HeaderValue::from_static("*/*")),
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        ]);
+        Ok(Self { client, uri, headers })
     }
 
     /// Posts `item` once, signed as at `now_ms`. Dropping it may leave the item with the endpoint, unanswered: the next
@@ -121,51 +133,51 @@ impl Caller {
         if let Err(refused) = check_literal(&endpoint.url, endpoint.allow_private) {
             return Answer::Failed(Failure::new("refused_address", refused.to_string()));
         }
-        let post = self.post(endpoint.url.clone(), headers(endpoint, item, now_ms), item);
-        match tokio::time::timeout(endpoint.timeout, post).await {
+        match tokio::time::timeout(endpoint.timeout, self.post(self.request(endpoint, item, now_ms))).await {
             Ok(answer) => answer,
             Err(_) => Answer::Failed(Failure::new("timeout", format!("no complete answer in {:?}", endpoint.timeout))),
         }
     }
 
-    async fn post(&self, url: Url, headers: HeaderMap, item: &Item) -> Answer {
-        let sent = self.client.post(url).headers(headers).body(item.body.clone()).send().await;
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => return failed(error),
+    fn request(&self, endpoint: &Endpoint, item: &Item, now_ms: u64) -> Request<Full<Bytes>> {
+        let now = (now_ms / 1_000).to_string();
+        let mut request = Request::new(Full::new(item.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        let mut set = |name: HeaderName, value: &str| {
+            headers.insert(name, value.parse().expect("digits, letters and base64 are valid in a header"));
         };
-        let status = response.status();
-        // Of a success only its end is of interest.
-        let headers = if status.is_success() { HeaderMap::new() } else { response.headers().clone() };
-        match read(response).await {
-            Ok(note) => judge(status, &headers, &note),
-            Err(error) => failed(error),
+        set(WEBHOOK_ID, &item.id);
+        set(WEBHOOK_TIMESTAMP, &now);
+        if !endpoint.signer.is_silent() {
+            set(WEBHOOK_SIGNATURE, &endpoint.signer.sign(&item.id, &now, &item.body));
+        }
+        if item.replayed {
+            set(REPLAY, "true");
+        }
+        request
+    }
+
+    async fn post(&self, request: Request<Full<Bytes>>) -> Answer {
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) => return failed(&error, error.is_connect()),
+        };
+        let (head, body) = response.into_parts();
+        match read(body).await {
+            Ok(note) => judge(head.status, &head.headers, &note),
+            Err(error) => failed(&error, false),
         }
     }
 }
 
-fn headers(endpoint: &Endpoint, item: &Item, now_ms: u64) -> HeaderMap {
-    let now = (now_ms / 1_000).to_string();
-    let mut headers = HeaderMap::with_capacity(5);
-    let mut set = |name: HeaderName, value: &str| {
-        headers.insert(name, value.parse().expect("digits, letters and base64 are valid in a header"));
-    };
-    set(CONTENT_TYPE, "application/json");
-    set(WEBHOOK_ID, &item.id);
-    set(WEBHOOK_TIMESTAMP, &now);
-    if !endpoint.signer.is_silent() {
-        set(WEBHOOK_SIGNATURE, &endpoint.signer.sign(&item.id, &now, &item.body));
-    }
-    if item.replayed {
-        set(REPLAY, "true");
-    }
-    headers
-}
-
 /// The beginning of the answer's body. What is beyond the limit is cut off with the connection.
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+async fn read(mut answer: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(frame) = answer.frame().await {
+        let Ok(chunk) = frame?.into_data() else { continue };
         body.extend_from_slice(&chunk[..chunk.len().min(BODY_BYTES_MAX - body.len())]);
         if body.len() >= BODY_BYTES_MAX {
             break;
@@ -202,21 +214,19 @@ fn describe(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-/// Whose fault an attempt without an answer was.
-fn failed(error: reqwest::Error) -> Answer {
-    // The URL may hold a secret.
-    let error = error.without_url();
-    let why = in_full(&error);
-    if cause::<Refused>(&error).is_some() {
+/// Whose fault an attempt without an answer was; `connecting`: it did not come to posting.
+fn failed(error: &(dyn std::error::Error + 'static), connecting: bool) -> Answer {
+    let why = in_full(error);
+    if cause::<Refused>(error).is_some() {
         return Answer::Failed(Failure::new("refused_address", why));
     }
-    if let Some(unresolved) = cause::<Unresolved>(&error) {
+    if let Some(unresolved) = cause::<Unresolved>(error) {
         return if unresolved.ours { Answer::Ours(why) } else { Answer::Failed(Failure::new("connect", why)) };
     }
-    if causes(&error).filter_map(|cause| cause.downcast_ref()).any(is_ours) {
+    if causes(error).filter_map(|cause| cause.downcast_ref()).any(is_ours) {
         return Answer::Ours(why);
     }
-    let outcome = match (cause::<rustls::Error>(&error).is_some(), error.is_connect()) {
+    let outcome = match (cause::<rustls::Error>(error).is_some(), connecting) {
         (true, _) => "tls",
         (false, true) => "connect",
         (false, false) => "broken",

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use tracing::warn;
+use url::Url;
 
 use super::retry::Policy;
 use super::signature::Signer;

@@ -9,9 +9,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 
-use reqwest::Url;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
+use url::Url;
 
 /// The address of an endpoint is not one that may be called.
 #[derive(Debug)]
@@ -51,14 +54,22 @@ impl From<std::io::Error> for Unresolved {
 }
 
 /// Resolves names as the system does and leaves out what may not be called.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Resolver {
     /// Whether every address may be called.
     pub(super) allow_private: bool,
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let allow_private = self.allow_private;
         Box::pin(async move {
             // The client puts the URL's port in the place of 0.
@@ -67,7 +78,7 @@ impl Resolve for Resolver {
             if allowed.is_empty() {
                 return Err(Refused.into());
             }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            Ok(allowed.into_iter())
         })
     }
 }
@@ -245,9 +256,9 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_to_loopback_is_refused() {
         let name = || "localhost".parse::<Name>().unwrap();
-        let refused = Resolver { allow_private: false }.resolve(name()).await.err().unwrap();
+        let refused = Resolver { allow_private: false }.call(name()).await.err().unwrap();
         assert!(refused.is::<Refused>());
-        let mut found = Resolver { allow_private: true }.resolve(name()).await.unwrap();
+        let mut found = Resolver { allow_private: true }.call(name()).await.unwrap();
         assert!(found.next().unwrap().ip().is_loopback());
     }
 }

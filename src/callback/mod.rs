@@ -44,6 +44,7 @@ mod probe;
 mod retry;
 mod signature;
 mod standing;
+mod trust;
 mod worker;
 
 #[cfg(test)]

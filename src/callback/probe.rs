@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use url::Url;
 
 use super::guard::{check_literal, is_public};
+use super::trust;
 use crate::config::{CallbackSettings, EndpointSettings};
 
 /// How far a connection to an endpoint came.
@@ -74,11 +74,7 @@ async fn reach(url: &str, allow_private: bool) -> Probe {
 /// As the HTTP client does it: the certificates of the system.
 async fn handshake(stream: TcpStream, host: String) -> Result<(), String> {
     let name = rustls::pki_types::ServerName::try_from(host).map_err(|e| e.to_string())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    let config = builder.with_platform_verifier().map_err(|e| e.to_string())?.with_no_client_auth();
+    let config = trust::of_the_system().map_err(|e| e.to_string())?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map(|_| ()).map_err(|e| e.to_string())
 }
 

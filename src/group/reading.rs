@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::config::GroupSettings;
 use crate::error::Kind;
 use crate::model::{EntryId, PartitionId, Partitions};
-use crate::stream::{RawEntry, Reader, Redis};
+use crate::stream::{GroupReader, RawEntry, Redis};
 use crate::telemetry::names;
 
 /// How long a read blocks: a partition that is released waits for the read that contains it.
@@ -310,9 +310,9 @@ async fn look_for_gaps(
     Ok(Brought { streams, skipped })
 }
 
-async fn connect(redis: &Redis, backoff: &mut Backoff) -> Reader {
+async fn connect(redis: &Redis, backoff: &mut Backoff) -> GroupReader {
     loop {
-        match redis.reader(BLOCK).await {
+        match redis.group_reader(BLOCK).await {
             Ok(reader) => {
                 backoff.reset();
                 return reader;

@@ -19,7 +19,7 @@ use crate::config::RedisSettings;
 use crate::error::{Error, Kind, Result};
 
 /// Extra time that a blocking read gets beyond its own BLOCK before it counts as lost.
-const BLOCK_SLACK: Duration = Duration::from_secs(1);
+pub(super) const BLOCK_SLACK: Duration = Duration::from_secs(1);
 /// Wait before a stream is looked for anew that is moving to another node.
 const MOVING: Duration = Duration::from_millis(20);
 
@@ -180,6 +180,10 @@ impl Redis {
         let settings = &self.inner.settings;
         let node = self.topology().map(|topology| topology.any_node());
         builder(settings, node.as_ref(), *settings.command_timeout)?.build_subscriber_client().map_err(prepare)
+    }
+
+    pub(super) fn settings(&self) -> &RedisSettings {
+        &self.inner.settings
     }
 
     pub(super) fn scans(&self) -> &Scans {

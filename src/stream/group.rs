@@ -314,15 +314,8 @@ impl Redis {
 }
 
 impl Reader {
-    /// What was not yet delivered to the group in any of these streams, `count` of each at most,
-    /// waiting up to `block` for the first. An empty answer means that the time was up.
-    ///
-    /// Dropping the future may leave entries pending under our name unseen, and so may an error:
-    /// read your own pending entries ([`Redis::read_group`]) before the next call.
-    ///
-    /// # Errors
-    /// [`Kind::NoGroup`](crate::error::Kind::NoGroup) if any of the streams lacks the group; otherwise as Redis answers.
-    pub async fn read_group(
+    /// See [`GroupReader::read_group`](super::GroupReader::read_group).
+    pub(super) async fn read_group(
         &mut self,
         group: &str,
         consumer: &str,

@@ -1,12 +1,18 @@
 //! Answers of Redis, read where they lie. Source: `redis.io/docs`, RESP2.
 
+use bytes::Bytes;
 use fred::error::Error;
 
-use super::scan::{LogEntry, broken};
+use super::RawEntry;
+use super::plain::{broken, refusal};
+use super::scan::LogEntry;
 use crate::model::EntryId;
 
 /// Longest line: the kind and the length of what follows, or an error in words.
 const LINE_BYTES_MAX: usize = 4 << 10;
+
+/// Digits of the longest length.
+const LENGTH_DIGITS_MAX: usize = 10;
 
 /// What stands at the beginning of some bytes.
 pub(super) enum Found<'a> {
@@ -20,6 +26,25 @@ pub(super) enum Found<'a> {
 pub(super) struct Shown<'a> {
     pub(super) entry: LogEntry<'a>,
     pub(super) len: usize,
+}
+
+/// A stream in the answer to a read, and how many bytes it takes up to its first entry.
+pub(super) struct Stream {
+    pub(super) key: String,
+    pub(super) entries: usize,
+    pub(super) len: usize,
+}
+
+/// How many items follow the first line of an answer that is a list; nothing: it is nil.
+pub(super) fn answer_len(line: &[u8]) -> Result<Option<u64>, Error> {
+    match line.split_first() {
+        Some((b'*', b"-1")) => Ok(None),
+        Some((b'*', digits)) if digits.len() <= LENGTH_DIGITS_MAX => {
+            number(digits).map(Some).ok_or_else(|| broken("a list was expected"))
+        }
+        Some((b'-', words)) => Err(refusal(words)),
+        _ => Err(broken("a list was expected")),
+    }
 }
 
 /// The line that the bytes begin with, and how many bytes it takes with its end; nothing: not all of it is here.
@@ -41,6 +66,39 @@ pub(super) fn next_entry(bytes: &[u8]) -> Result<Found<'_>, Error> {
     })
 }
 
+/// The stream that the bytes begin with, up to its entries; nothing: not all of that is here.
+pub(super) fn next_stream(bytes: &[u8]) -> Result<Option<Stream>, Error> {
+    let mut rest = Rest { bytes, at: 0 };
+    let Some(parts) = rest.length(b'*')? else { return Ok(None) };
+    if parts != 2 {
+        return Err(broken("a stream has a key and entries"));
+    }
+    let Some(key) = rest.string()? else { return Ok(None) };
+    let key = String::from_utf8(key.to_vec()).map_err(|_| broken("a key is no text"))?;
+    Ok(rest.length(b'*')?.map(|entries| Stream { key, entries, len: rest.at }))
+}
+
+/// Bytes that are whole entries, as entries; what they hold are slices of these bytes.
+pub(super) fn entries(bytes: &Bytes) -> Result<Vec<RawEntry>, Error> {
+    let mut rest = Rest { bytes, at: 0 };
+    let mut entries = Vec::new();
+    while rest.at < bytes.len() {
+        entries.push(rest.raw_entry(bytes)?.ok_or_else(|| broken("an entry is not whole"))?);
+    }
+    Ok(entries)
+}
+
+/// The name of a field. The usual ones are not kept alive by what was read, and keep nothing alive.
+fn field_name(all: &Bytes, name: &[u8]) -> Bytes {
+    match name {
+        b"r" => Bytes::from_static(b"r"),
+        b"s" => Bytes::from_static(b"s"),
+        b"k" => Bytes::from_static(b"k"),
+        b"e" => Bytes::from_static(b"e"),
+        _ => all.slice_ref(name),
+    }
+}
+
 /// Bytes, and how far they are read.
 struct Rest<'a> {
     bytes: &'a [u8],
@@ -48,14 +106,32 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn entry(&mut self) -> Result<Option<LogEntry<'a>>, Error> {
+    /// The id of an entry, and how many names and values follow.
+    fn entry_head(&mut self) -> Result<Option<(EntryId, usize)>, Error> {
         let Some(parts) = self.length(b'*')? else { return Ok(None) };
         if parts != 2 {
             return Err(broken("an entry has an id and fields"));
         }
         let Some(id) = self.string()? else { return Ok(None) };
-        let mut entry = LogEntry { id: id_of(id).ok_or_else(|| broken("an entry has no id"))?, ..LogEntry::default() };
-        let Some(values) = self.length(b'*')? else { return Ok(None) };
+        let id = id_of(id).ok_or_else(|| broken("an entry has no id"))?;
+        Ok(self.length(b'*')?.map(|values| (id, values)))
+    }
+
+    fn raw_entry(&mut self, all: &Bytes) -> Result<Option<RawEntry>, Error> {
+        let Some((id, values)) = self.entry_head()? else { return Ok(None) };
+        // A name and a value take eight bytes at least.
+        let mut fields = Vec::with_capacity((values / 2).min(self.bytes.len() / 8));
+        for _ in 0..values / 2 {
+            let Some(name) = self.string()? else { return Ok(None) };
+            let Some(value) = self.string()? else { return Ok(None) };
+            fields.push((field_name(all, name), all.slice_ref(value)));
+        }
+        Ok(Some(RawEntry { id, fields }))
+    }
+
+    fn entry(&mut self) -> Result<Option<LogEntry<'a>>, Error> {
+        let Some((id, values)) = self.entry_head()? else { return Ok(None) };
+        let mut entry = LogEntry { id, ..LogEntry::default() };
         for _ in 0..values / 2 {
             let Some(name) = self.string()? else { return Ok(None) };
             let Some(value) = self.string()? else { return Ok(None) };
@@ -79,7 +155,7 @@ impl<'a> Rest<'a> {
     /// A length after the sign of its kind.
     fn length(&mut self, kind: u8) -> Result<Option<usize>, Error> {
         let Some((text, len)) = line(&self.bytes[self.at..])? else { return Ok(None) };
-        let digits = text.strip_prefix(&[kind]).filter(|digits| (1..=10).contains(&digits.len()));
+        let digits = text.strip_prefix(&[kind]).filter(|digits| digits.len() <= LENGTH_DIGITS_MAX);
         let length = digits.and_then(number).ok_or_else(|| broken("a length was expected"))?;
         self.at += len;
         usize::try_from(length).map(Some).map_err(|_| broken("a length was expected"))
@@ -141,6 +217,9 @@ mod tests {
             Just(b'*'), Just(b'$'), Just(b'\r'), Just(b'\n'), Just(b'2'), Just(b'-'), any::<u8>()
         ], 0..60)) {
             let _ = next_entry(&bytes);
+            let _ = next_stream(&bytes);
+            let _ = answer_len(&bytes);
+            let _ = entries(&Bytes::from(bytes));
         }
     }
 }

@@ -13,15 +13,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use fred::error::{Error as FredError, ErrorKind};
+use bytes::Bytes;
+use fred::error::Error as FredError;
 use fred::types::config::Config;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::failure::failed;
+use super::plain::{Connection, Server, within};
 use super::ranges::{Ranges, ReadRange};
-use super::resp::{Found, Shown, line, next_entry};
+use super::resp::{Found, Shown, next_entry};
 use super::{RawEntry, Redis};
 use crate::config::RedisSettings;
 use crate::error::{Error, Kind, Result};
@@ -31,8 +30,6 @@ use crate::model::{Entry, EntryId, EntryKind, Room};
 const KEPT_MAX: usize = 16;
 /// How long an unused connection is kept, and what was read.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(1);
-/// Bytes that are read at once.
-const READ_BYTES: usize = 64 << 10;
 
 /// What a scan has gone over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,18 +109,9 @@ pub(super) struct Scans(Option<Plain>);
 
 /// Plain connections to one server.
 struct Plain {
-    config: Config,
-    connect_timeout: Duration,
-    timeout: Duration,
+    server: Server,
     kept: Mutex<Vec<(Connection, Instant)>>,
     ranges: Ranges,
-}
-
-struct Connection {
-    tcp: TcpStream,
-    buffer: BytesMut,
-    /// Bytes of the last answer: the next one is about as long.
-    answered: usize,
 }
 
 impl Redis {
@@ -200,12 +188,8 @@ fn shown(raw: &RawEntry) -> LogEntry<'_> {
 impl Scans {
     /// Those to the server of these settings; none to a cluster, or over TLS.
     pub(super) fn new(config: Config, settings: &RedisSettings) -> Self {
-        if config.server.is_clustered() || config.tls.is_some() || config.server.hosts().len() != 1 {
-            return Self(None);
-        }
-        let (connect_timeout, timeout) = (*settings.connect_timeout, *settings.command_timeout);
-        let (kept, ranges) = (Mutex::default(), Ranges::default());
-        Self(Some(Plain { config, connect_timeout, timeout, kept, ranges }))
+        let plain = |server| Plain { server, kept: Mutex::default(), ranges: Ranges::default() };
+        Self(Server::of(config, settings).map(plain))
     }
 }
 
@@ -223,9 +207,9 @@ impl Plain {
     async fn scan(&self, words: &[&str], show: impl FnMut(&LogEntry<'_>) + Send) -> Result<Bytes, FredError> {
         let mut connection = match self.take_kept() {
             Some(kept) => kept,
-            None => within(self.connect_timeout.min(self.timeout), self.connect()).await?,
+            None => self.server.connect().await?,
         };
-        let answer = within(self.timeout, connection.scan(words, show)).await?;
+        let answer = within(self.server.timeout(), scan(&mut connection, words, show)).await?;
         // One that failed, or whose answer was not read to its end, is not used again.
         let mut kept = self.kept();
         if kept.len() < KEPT_MAX {
@@ -240,99 +224,29 @@ impl Plain {
         kept.pop().map(|(connection, _)| connection)
     }
 
-    async fn connect(&self) -> Result<Connection, FredError> {
-        let server = self.config.server.hosts().pop().ok_or_else(|| broken("no server is named"))?;
-        let tcp = TcpStream::connect((server.host.to_string(), server.port)).await?;
-        tcp.set_nodelay(true)?;
-        let mut connection = Connection { tcp, buffer: BytesMut::new(), answered: 0 };
-        let (user, password) = (self.config.username.as_deref(), self.config.password.as_deref());
-        match (user, password) {
-            (Some(user), Some(password)) => connection.settle(&["AUTH", user, password]).await?,
-            (None, Some(password)) => connection.settle(&["AUTH", password]).await?,
-            (_, None) => {}
-        }
-        if let Some(database) = self.config.database.filter(|database| *database > 0) {
-            connection.settle(&["SELECT", &database.to_string()]).await?;
-        }
-        Ok(connection)
-    }
-
     fn kept(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
         // Nothing panics while holding it.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connection {
-    /// Sends a command that is answered by one line.
-    async fn settle(&mut self, words: &[&str]) -> Result<(), FredError> {
-        self.send(words).await?;
-        loop {
-            if let Some((answer, len)) = line(&self.buffer)? {
-                let refused = answer.strip_prefix(b"-").map(refusal);
-                self.buffer.advance(len);
-                return refused.map_or(Ok(()), Err);
+/// Sends a range's command, shows what comes, and gives the answer's entries as they came.
+async fn scan(
+    connection: &mut Connection,
+    words: &[&str],
+    mut show: impl FnMut(&LogEntry<'_>),
+) -> Result<Bytes, FredError> {
+    let mut left = connection.ask(words).await?.unwrap_or(0);
+    let mut at = 0;
+    while left > 0 {
+        match next_entry(&connection.come()[at..])? {
+            Found::Entry(Shown { entry, len }) => {
+                show(&entry);
+                at += len;
+                left -= 1;
             }
-            self.read().await?;
+            Found::Part => connection.read().await?,
         }
     }
-
-    async fn scan(&mut self, words: &[&str], mut show: impl FnMut(&LogEntry<'_>)) -> Result<Bytes, FredError> {
-        self.send(words).await?;
-        self.buffer.reserve(self.answered);
-        let mut left = loop {
-            if let Some((answer, len)) = line(&self.buffer)? {
-                let count = match answer.split_first() {
-                    Some((b'*', count)) => std::str::from_utf8(count).ok().and_then(|count| count.parse::<u64>().ok()),
-                    Some((b'-', words)) => return Err(refusal(words)),
-                    _ => None,
-                };
-                self.buffer.advance(len);
-                break count.ok_or_else(|| broken("a list was expected"))?;
-            }
-            self.read().await?;
-        };
-        let mut at = 0;
-        while left > 0 {
-            match next_entry(&self.buffer[at..])? {
-                Found::Entry(Shown { entry, len }) => {
-                    show(&entry);
-                    at += len;
-                    left -= 1;
-                }
-                Found::Part => self.read().await?,
-            }
-        }
-        self.answered = at;
-        Ok(self.buffer.split_to(at).freeze())
-    }
-
-    async fn send(&mut self, words: &[&str]) -> Result<(), FredError> {
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        Ok(self.tcp.write_all(command.as_bytes()).await?)
-    }
-
-    async fn read(&mut self) -> Result<(), FredError> {
-        self.buffer.reserve(READ_BYTES);
-        match self.tcp.read_buf(&mut self.buffer).await? {
-            0 => Err(FredError::new(ErrorKind::IO, "the server ended the connection")),
-            _ => Ok(()),
-        }
-    }
-}
-
-async fn within<T>(time: Duration, answer: impl Future<Output = Result<T, FredError>>) -> Result<T, FredError> {
-    let answer = tokio::time::timeout(time, answer).await;
-    answer.unwrap_or_else(|_| Err(FredError::new(ErrorKind::Timeout, "no answer in time")))
-}
-
-fn refusal(words: &[u8]) -> FredError {
-    FredError::new(ErrorKind::Unknown, String::from_utf8_lossy(words).into_owned())
-}
-
-pub(super) fn broken(what: &'static str) -> FredError {
-    FredError::new(ErrorKind::Protocol, what)
+    Ok(connection.take(at))
 }

@@ -7,6 +7,9 @@
 //! (speculative insertion): a quarter of what the statement costs. Rows after the checkpoint are new but for a
 //! commit whose answer was lost, so they are inserted without it; if one is there already, the
 //! transaction fails as a whole and is made again with it.
+//!
+//! The columns of messages and events are taken apart beside each other, by an `unnest` each in the list of the
+//! SELECT: Postgres then makes row after row. In FROM, it first puts every column away by itself, a fifth of the whole.
 
 use std::time::Duration;
 
@@ -136,10 +139,9 @@ async fn insert_messages(
         is_new,
         "INSERT INTO messages (room, ms, n, seq, slot, user_id, device, cid, kind, body, sender_type, file_url, \
            file_name) \
-         SELECT room, ms, n, seq, slot, user_id, device, cid, kind, body::jsonb, sender_type, file_url, file_name \
-         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], \
-           $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[]) \
-         AS given (room, ms, n, seq, slot, user_id, device, cid, kind, body, sender_type, file_url, file_name)"
+         SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), \
+           unnest($5::int[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), \
+           unnest($10::text[])::jsonb, unnest($11::text[]), unnest($12::text[]), unnest($13::text[])"
     ))
     .bind(&rows.at.room)
     .bind(&rows.at.ms)
@@ -163,9 +165,8 @@ async fn insert_events(transaction: &mut PgConnection, rows: &Events<'_>, is_new
     let done = sqlx::query(insert!(
         is_new,
         "INSERT INTO room_events (room, ms, n, seq, slot, event, user_id, data) \
-         SELECT room, ms, n, seq, slot, event, user_id, data::jsonb \
-         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], \
-           $8::text[]) AS given (room, ms, n, seq, slot, event, user_id, data)"
+         SELECT unnest($1::text[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]), \
+           unnest($5::int[]), unnest($6::text[]), unnest($7::text[]), unnest($8::text[])::jsonb"
     ))
     .bind(&rows.at.room)
     .bind(&rows.at.ms)

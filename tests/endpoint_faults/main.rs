@@ -11,5 +11,7 @@ mod answers;
 mod certificate;
 mod endpoint;
 mod holding;
+mod https;
+mod secured;
 mod silent;
 mod world;

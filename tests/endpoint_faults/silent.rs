@@ -14,7 +14,7 @@ async fn an_endpoint_where_nobody_listens_gets_everything_once_somebody_does() {
     world.fails("connect", 2).await;
     world.publish().await;
     let endpoint = Endpoint::start_at(&addr, How::Well).await;
-    world.audit(&endpoint).await;
+    world.audit(|| endpoint.attempts()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::asks::Asks;
+use super::tail::Tail;
 use crate::backoff::Backoff;
 use crate::model::{PartitionId, Partitions, Requests, Room, UserId};
+use crate::publish::Witness as _;
 use crate::stream::{MemberStep, Redis, Step};
 
 /// Orders of one call at most.
@@ -46,6 +48,7 @@ struct Desk {
     edge: String,
     debounce: Duration,
     asks: Arc<Asks>,
+    tail: Arc<Tail>,
 }
 
 impl Desks {
@@ -55,12 +58,14 @@ impl Desks {
         edge: &str,
         debounce: Duration,
         asks: &Arc<Asks>,
+        tail: &Arc<Tail>,
         partitions: Partitions,
     ) -> (Self, JoinSet<()>) {
         let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         for partition in partitions.all() {
             let (queue, orders) = mpsc::channel(QUEUE_ORDERS_MAX);
-            let desk = Desk { partition, redis: redis.clone(), edge: edge.to_owned(), debounce, asks: asks.clone() };
+            let (redis, edge) = (redis.clone(), edge.to_owned());
+            let desk = Desk { partition, redis, edge, debounce, asks: asks.clone(), tail: tail.clone() };
             tasks.spawn(desk.run(orders));
             queues.push(queue);
         }
@@ -107,7 +112,9 @@ impl Desk {
     async fn count(&self, steps: &[MemberStep]) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         while !steps.is_empty() {
-            match self.redis.count_members(self.partition, &self.edge, self.debounce, steps).await {
+            // An event behind entries that the log has lost would hide that from whoever looks at its end.
+            let seen = self.tail.seen(self.partition);
+            match self.redis.count_members(self.partition, &self.edge, self.debounce, seen, steps).await {
                 Ok(_) => return,
                 Err(error) => {
                     if backoff.attempts() == 0 {

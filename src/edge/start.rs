@@ -79,7 +79,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let tail = Arc::new(Tail::new(partitions, &tail_readers));
     let asks = Arc::new(Asks::new());
     let desk_redis = redis.another().await?;
-    let (desks, desk_tasks) = Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, partitions);
+    let (desks, desk_tasks) = Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, &tail, partitions);
     let (signals, signals_out) = Signals::new(&id, partitions);
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,

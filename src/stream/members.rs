@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::script::script;
-use super::{Arg, Redis, Script};
+use super::{Arg, Redis, Script, Seen};
 use crate::error::Result;
 use crate::model::{Event, EventName, Item, PartitionId, Room, UserId};
 
@@ -50,15 +50,18 @@ pub enum Stepped {
 }
 
 impl Redis {
-    /// Counts steps of one edge in rooms of one partition, and writes the events that follow.
+    /// Counts steps of one edge in rooms of one partition, and writes the events that follow. `seen`: an entry that
+    /// the edge knows to be in the log; one that ends before it has lost writes, and is not written to.
     ///
     /// # Errors
-    /// As Redis answers. Repeating is harmless.
+    /// [`Kind::NotInitialised`](crate::error::Kind::NotInitialised) without an epoch, or if the log has lost `seen`;
+    /// otherwise as Redis answers. Repeating is harmless.
     pub async fn count_members(
         &self,
         partition: PartitionId,
         edge: &str,
         debounce: Duration,
+        seen: Option<Seen>,
         steps: &[MemberStep],
     ) -> Result<Vec<Stepped>> {
         let names = self.keys();
@@ -73,7 +76,8 @@ impl Redis {
             names.member_edges(partition),
             names.leaving(partition),
         ];
-        let mut args = vec![Arg::from(edge), Arg::from(millis(debounce))];
+        let mut args = vec![Arg::from(edge), millis(debounce).into(), u64::from(seen.is_some()).into()];
+        args.extend(seen.into_iter().flat_map(|seen| [Arg::from(seen.epoch), seen.id.to_string().into()]));
         for step in steps {
             let (letter, event) = match step.step {
                 Step::Join => ("j", EventName::UserJoined),

@@ -161,6 +161,31 @@ async fn a_replica_without_what_was_archived_goes_on_after_it() {
     pair.stack.assert_no_panic();
 }
 
+/// What is written first after the loss is that somebody joined. The event hid where the log had ended, and numbers
+/// of what was archived were given again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_does_not_hide_what_a_replica_has_lost() {
+    let mut pair = Pair::start().await;
+    pair.lose().await;
+    let seen = pair.bob.cursor(ROOM);
+    pair.stack.archived_when(ROOM, (KEPT + LOST) as usize).await;
+    // Who else looks: the archive worker, every second. It would hide what is tested.
+    pair.stack.process("archive").signal("STOP");
+    let kept = pair.stack.log(ROOM).await.len();
+    pair.fail_over().await;
+    let mut dave = pair.stack.client("dave", "phone").await;
+    dave.send_frame(&json!({ "type": "join", "room": ROOM, "since": "now" })).await;
+    let key = pair.stack.key_of(ROOM, "epoch");
+    wait_until("the epoch is taken", async || pair.stack.redis().command(["GET", &key]).await == Reply::Nil).await;
+    assert_eq!(pair.stack.log(ROOM).await.len(), kept, "nothing was written");
+    pair.stack.process("archive").signal("CONT");
+
+    assert_eq!(pair.send("after").await, KEPT + LOST + 1, "the number after the last that was archived");
+    let (_, joined) = pair.join("one-who-saw-all", &seen).await;
+    assert_eq!(joined["resume"], "resumed", "{joined}");
+    pair.stack.assert_no_panic();
+}
+
 /// The first who writes after the loss is an edge that has never written into that log: what it has
 /// delivered is what it knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

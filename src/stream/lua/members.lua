@@ -1,11 +1,16 @@
 -- Joins, leaves and ends of connections in the rooms of one partition, as one edge saw them, in order.
 -- KEYS: epoch, log, seq, head, closed, members, members of the edge, edges, leaving
--- ARGV: edge, debounce in ms, then five per step: what (j join, l leave, d end of the connection),
+-- ARGV: edge, debounce in ms, number of entries that the edge knows to be in the log, epoch and id of each, then five
+--       per step: what (j join, l leave, d end of the connection),
 --       room, user, connection, envelope of the event (user_joined for j, user_left for l)
 -- Answer: one number per step: 1 counted, 0 nothing new, -1 the room is closed
 -- Repeating a step changes nothing: a connection is counted by its name.
 if redis.call('EXISTS', KEYS[1]) == 0 or deleted(KEYS[2], KEYS[3]) then
   return redis.error_reply('NOTINIT the partition is not initialised')
+end
+local first = 4 + 2 * tonumber(ARGV[3])
+if has_lost(KEYS[1], KEYS[2], 4, first - 1) then
+  return redis.error_reply('NOTINIT the log has lost its last entries')
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -22,7 +27,7 @@ local function created(user)
 end
 
 local answers = {}
-for i = 3, #ARGV, 5 do
+for i = first, #ARGV, 5 do
   local what, room, user, connection = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local stay = room .. '\000' .. user
   local member = stay .. '\000' .. connection

@@ -22,3 +22,20 @@ local function last_given(log)
   end
   return '0-0'
 end
+
+-- Whether a log ends before an entry that the caller knows to be in it. Arguments from `first` to `last`: epoch and id
+-- of each such entry. The log of a replica that was promoted without the last writes, or of a backup, does: it must be
+-- compared with the archive before numbers are given again, and before what is appended hides where it ended. So the
+-- partition is not initialised any more.
+local function has_lost(epoch, log, first, last)
+  local now = redis.call('GET', epoch)
+  for at = first, last, 2 do
+    local seen = ARGV[at + 1]
+    if now == ARGV[at] and #redis.call('XREVRANGE', log, '+', seen, 'COUNT', 1) == 0
+      and less(last_given(log), seen) then
+      redis.call('DEL', epoch)
+      return true
+    end
+  end
+  return false
+end

@@ -19,15 +19,8 @@ end
 local devices, entries = tonumber(ARGV[1]), tonumber(ARGV[3])
 local first = 4 + devices + 2 * entries
 
--- The log of a replica that was promoted without the last writes, or of a backup, ends before what is
--- known of it: numbers must not be given again before it was compared with the archive.
-for at = 4 + devices, first - 1, 2 do
-  local seen = ARGV[at + 1]
-  if epoch == ARGV[at] and #redis.call('XREVRANGE', KEYS[2], '+', seen, 'COUNT', 1) == 0
-    and less(last_given(KEYS[2]), seen) then
-    redis.call('DEL', KEYS[1])
-    return redis.error_reply('NOTINIT the log has lost its last entries')
-  end
+if has_lost(KEYS[1], KEYS[2], 4 + devices, first - 1) then
+  return redis.error_reply('NOTINIT the log has lost its last entries')
 end
 
 local rooms, known = {}, {}

@@ -18,11 +18,13 @@ pub(crate) fn description() -> String {
     )
 }
 
-/// Day and commit, marked if it was changed since.
+/// Day and commit, marked if anything but documents was changed since.
 pub(crate) fn moment() -> String {
     let day = said("date", &["-u", "+%F"]).unwrap_or_default();
-    let commit = said("git", &["describe", "--always", "--dirty=, changed", "--exclude=*"]).unwrap_or_default();
-    format!("{day}, {commit}")
+    let commit = said("git", &["describe", "--always", "--exclude=*"]).unwrap_or_default();
+    // The row before this one is in its document already.
+    let changed = said("git", &["status", "--porcelain", "--", ":!docs"]).is_none_or(|files| !files.is_empty());
+    format!("{day}, {commit}{}", if changed { ", changed" } else { "" })
 }
 
 fn line(file: &str, name: &str) -> String {

@@ -1,8 +1,9 @@
 //! One attempt: an HTTP POST, from connecting to the end of the answer.
 //!
-//! Owns the HTTP client of one endpoint. Promises that an attempt ends by its deadline, that at
-//! most [`BODY_BYTES_MAX`] of an answer are read, and that redirects, proxies and compression play
-//! no part. The size of an answer's head is bounded by the client (about 400 KiB; HTTP/2: 16 KiB).
+//! Owns the HTTP client of one endpoint. Promises that an attempt ends by its deadline, that its
+//! connection takes no other attempt then, that at most [`BODY_BYTES_MAX`] of an answer are read,
+//! and that redirects, proxies and compression play no part. The size of an answer's head is
+//! bounded by the client (about 400 KiB; HTTP/2: 16 KiB).
 //!
 //! **Invariant:** [`Answer::Ours`] is given only for what the endpoint can't be blamed for.
 
@@ -12,10 +13,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::http::uri::Scheme;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::endpoint::Endpoint;
@@ -133,10 +135,17 @@ impl Caller {
         if let Err(refused) = check_literal(&endpoint.url, endpoint.allow_private) {
             return Answer::Failed(Failure::new("refused_address", refused.to_string()));
         }
-        match tokio::time::timeout(endpoint.timeout, self.post(self.request(endpoint, item, now_ms))).await {
-            Ok(answer) => answer,
-            Err(_) => Answer::Failed(Failure::new("timeout", format!("no complete answer in {:?}", endpoint.timeout))),
+        let mut request = self.request(endpoint, item, now_ms);
+        // A connection of HTTP/2, which only TLS negotiates, outlives an attempt that is dropped.
+        let connection = (self.uri.scheme() == Some(&Scheme::HTTPS)).then(|| capture_connection(&mut request));
+        if let Ok(answer) = tokio::time::timeout(endpoint.timeout, self.post(request)).await {
+            return answer;
         }
+        if let Some(connection) = connection {
+            // It may be silent for good, and would take every attempt from here on.
+            connection.connection_metadata().as_ref().inspect(|connected| connected.poison());
+        }
+        Answer::Failed(Failure::new("timeout", format!("no complete answer in {:?}", endpoint.timeout)))
     }
 
     fn request(&self, endpoint: &Endpoint, item: &Item, now_ms: u64) -> Request<Full<Bytes>> {

@@ -1,6 +1,9 @@
-//! An HTTPS server that offers the protocols it is told to, answers everything with 204, and keeps what came.
+//! An HTTPS server that offers the protocols it is told to, answers everything with 204, and keeps what came,
+//! until it falls silent.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
@@ -42,6 +46,10 @@ struct Shared {
     offers: &'static [&'static str],
     certificate: Mutex<Certificate>,
     posts: Mutex<Vec<Post>>,
+    /// Whether the next request is one too many.
+    silent: AtomicBool,
+    /// What was connected when that one came says nothing any more.
+    silence: Notify,
 }
 
 /// The server; ends when it is dropped.
@@ -56,7 +64,13 @@ impl Https {
     pub(crate) async fn start(certificate: Certificate, offers: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { offers, certificate: Mutex::new(certificate), posts: Mutex::default() });
+        let shared = Arc::new(Shared {
+            offers,
+            certificate: Mutex::new(certificate),
+            posts: Mutex::default(),
+            silent: AtomicBool::new(false),
+            silence: Notify::new(),
+        });
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, shared.clone())));
         Self { addr, shared, _task: task }
     }
@@ -71,12 +85,18 @@ impl Https {
         *self.shared.certificate.lock().unwrap() = certificate;
     }
 
-    /// The requests so far.
+    /// At the next request every connection there is falls silent: it stays, and nothing comes from it any more,
+    /// not even what keeps it alive. New ones are served.
+    pub(crate) fn fall_silent(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// The requests that were answered so far.
     pub(crate) fn posts(&self) -> Vec<Post> {
         self.shared.posts.lock().unwrap().clone()
     }
 
-    /// The requests so far, as of any endpoint.
+    /// The same, as of any endpoint.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         let attempt = |post: Post| Attempt { id: post.header("webhook-id").into(), body: post.body, well: true };
         self.posts().into_iter().map(attempt).collect()
@@ -98,15 +118,30 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     config.alpn_protocols = shared.offers.iter().map(|name| name.as_bytes().to_vec()).collect();
     let Ok(tls) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return };
     let speaks_http_2 = tls.get_ref().1.alpn_protocol() == Some(HTTP_2);
-    let take = service_fn(move |request| take(request, shared.clone()));
+    let silence = shared.clone();
+    let silence = silence.silence.notified();
+    let (io, take) = (TokioIo::new(tls), service_fn(move |request| take(request, shared.clone())));
     // How a connection ends says nothing; what came over it does.
-    let _ = match speaks_http_2 {
-        true => http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), take).await,
-        false => http1::Builder::new().serve_connection(TokioIo::new(tls), take).await,
-    };
+    match speaks_http_2 {
+        true => until(silence, http2::Builder::new(TokioExecutor::new()).serve_connection(io, take)).await,
+        false => until(silence, http1::Builder::new().serve_connection(io, take)).await,
+    }
+}
+
+/// Serves a connection until there is silence, and keeps it then.
+async fn until(silence: impl Future<Output = ()>, connection: impl Future) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = &mut connection => {}
+        () = silence => std::future::pending().await,
+    }
 }
 
 async fn take(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Empty<Bytes>>, hyper::Error> {
+    if shared.silent.swap(false, Ordering::SeqCst) {
+        shared.silence.notify_waiters();
+        std::future::pending().await
+    }
     let (head, body) = request.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap();
     let target = head.uri.path_and_query().unwrap();

@@ -9,8 +9,8 @@ use sha2::Sha256;
 
 use crate::certificate::Certificate;
 use crate::https::{Https, Post};
-use crate::support::CALLBACK_SECRET;
-use crate::world::World;
+use crate::support::{CALLBACK_SECRET, wait_until};
+use crate::world::{EACH, ROOMS, World};
 
 /// Everything arrives, in this version of HTTP and as `docs/callbacks.md` says, at a server that offers these.
 async fn arrives(offers: &'static [&'static str], version: Version) {
@@ -73,4 +73,27 @@ async fn a_server_of_http_2_that_nobody_vouches_for_gets_nothing() {
     }
     server.certify(Certificate::Good);
     world.audit(|| server.attempts()).await;
+}
+
+/// A connection of HTTP/2 takes any number of requests: one that has fallen silent must not take those that come after
+/// an attempt over it has come to its deadline.
+async fn is_left_when_silent(offers: &'static [&'static str]) {
+    let server = Https::start(Certificate::Good, offers).await;
+    let mut world = World::start(&server.url(), &[]).await;
+    world.publish().await;
+    wait_until("all of it arrived", async || server.posts().len() as u64 >= ROOMS * EACH).await;
+    server.fall_silent();
+    world.publish().await;
+    world.fails("timeout", 1).await;
+    world.audit(|| server.attempts()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_of_http_2_is_left_for_a_new_one() {
+    is_left_when_silent(&["h2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_of_http_1_1_is_left_for_a_new_one() {
+    is_left_when_silent(&["http/1.1"]).await;
 }

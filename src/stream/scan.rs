@@ -3,12 +3,13 @@
 //! # Design
 //! A partition's log is read for the sake of a few of its rooms. fred makes a tree of some twenty values of
 //! every entry, and begins an answer that came in part from its start, which was most of what a catch-up
-//! cost. Here an entry is found in the bytes as they come, once. So these reads have plain connections of their own; to a cluster, or over TLS, they go through fred like everything else.
+//! cost. Here an entry is found in the bytes as they come, once. So these reads have plain connections of their
+//! own; to a cluster, or over TLS, they go through fred like everything else.
 //!
 //! Requests of a storm come one after the other and read the same: so what was read counts for a second, as the
-//! bytes that came (their memory, 32 MiB at most, is given back by the next request), and who begins within it is shown that first. It is as if they had asked a second ago; the end
-//! of a log is always asked for. A connection is kept as long, not longer: a reader must not stay with a server
-//! from which everybody else has moved on.
+//! bytes that came (their memory, 32 MiB at most, is given back by the next request), and who begins within it is
+//! shown that first. It is as if they had asked a second ago; the end of a log is always asked for. A connection is
+//! kept as long, not longer: a reader must not stay with a server from which everybody else has moved on.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

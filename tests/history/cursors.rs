@@ -2,6 +2,7 @@
 
 use millstream::model::{Answer, Ask, Cursor, EntryId, ResetReason, Resume, Since};
 
+use super::support::wait_until;
 use super::world::{World, short};
 
 fn reset(reason: ResetReason) -> (Resume, Option<ResetReason>) {
@@ -77,8 +78,13 @@ async fn a_log_restored_without_its_tail_is_forked() {
     let joined = world.join("a", Since::Cursor(lost)).await;
     assert_eq!((joined.resume, joined.reason), reset(ResetReason::Forked));
     assert_eq!(joined.since, archived);
-    // The numbers are given anew: the same number, another message.
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    // The numbers are given anew: the same number, another message, and not under an id that was given before.
+    wait_until("Redis' clock has passed what was lost", async || {
+        let time = world.redis.command("TIME", Vec::<&str>::new()).await.unwrap().list().unwrap();
+        let (seconds, micros) = (time[0].int().unwrap(), time[1].int().unwrap());
+        u64::try_from(seconds * 1_000 + micros / 1_000).unwrap() > lost.id.ms
+    })
+    .await;
     world.messages("a", 3).await;
     let joined = world.join("a", Since::Cursor(lost)).await;
     assert_eq!((joined.resume, joined.reason), reset(ResetReason::Forked));

@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::error::{Error, Kind, Result};
 use crate::telemetry::{Metrics, Readiness};
 
 /// Scrapers and probes are few; more than this is a mistake or an attack. The files that a process keeps for itself
@@ -35,19 +34,6 @@ pub(super) struct Health {
     pub(super) readiness: Readiness,
     /// Only the listener that is for machines inside tells numbers.
     pub(super) metrics: Option<Arc<Metrics>>,
-}
-
-/// Binds an address from the settings.
-pub(super) async fn bind(key: &str, address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process listens there already",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission",
-            _ => "the address can't be used",
-        };
-        Error::new(Kind::Config, format!("listen on {address} ({key}): {why}")).caused_by(error)
-    })
 }
 
 /// Answers until it is dropped; connections end with it.

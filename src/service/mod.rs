@@ -10,6 +10,7 @@
 
 mod args;
 mod health;
+mod listen;
 mod main;
 mod parts;
 mod run;

@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::health::{self, Health};
+use super::listen::listen;
 use super::{parts, start};
 use crate::config::{Process, Settings, Span};
 use crate::error::{Error, Result};
@@ -70,10 +71,10 @@ impl Service {
     }
 
     async fn bind(&self) -> Result<Listeners> {
-        let health = health::bind("metrics.listen", self.settings.metrics_listen(self.process)).await?;
+        let health = listen("metrics.listen", self.settings.metrics_listen(self.process)).await?;
         let main = match self.process {
-            Process::Edge => Some(health::bind("edge.listen", &self.settings.edge.listen).await?),
-            Process::Api => Some(health::bind("api.listen", &self.settings.api.listen).await?),
+            Process::Edge => Some(listen("edge.listen", &self.settings.edge.listen).await?),
+            Process::Api => Some(listen("api.listen", &self.settings.api.listen).await?),
             _ => None,
         };
         let address = main.as_ref().unwrap_or(&health).local_addr();

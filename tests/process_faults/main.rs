@@ -6,6 +6,8 @@
 mod api;
 #[cfg(target_os = "linux")]
 mod clocks;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod files;
 mod frozen;
 mod starting;

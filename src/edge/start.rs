@@ -75,7 +75,7 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let registry = Arc::new(Registry::new());
     let tail_readers = Tail::readers(&redis, partitions).await?;
     let inbox_reader = redis.reader(BLOCK).await?;
-    let signal_reader = redis.signals(partitions).await?;
+    let signal_reader = redis.signals(&id, partitions).await?;
     let tail = Arc::new(Tail::new(partitions, &tail_readers));
     let asks = Arc::new(Asks::new());
     let desk_redis = redis.another().await?;

@@ -48,6 +48,18 @@ impl Redis {
         Ok(self.command("EXISTS", vec![self.keys().edge_alive(edge)]).await?.int()? == 1)
     }
 
+    /// Whether an edge has a connection to Redis. A process that is killed loses it at once, long before its sign of life
+    /// runs out; a frozen one keeps it. Yes where nobody knows: a node of a cluster knows its own connections only.
+    /// Source: Redis docs, PUBSUB NUMSUB.
+    pub async fn edge_is_connected(&self, edge: &str) -> bool {
+        if self.is_cluster() {
+            return true;
+        }
+        let counted = self.command("PUBSUB", vec!["NUMSUB".into(), self.keys().edge_presence(edge)]).await;
+        let count = || counted.ok()?.list().ok()?.get(1)?.int().ok();
+        count().is_none_or(|listeners| listeners > 0)
+    }
+
     /// Takes an edge's sign of life and inbox away, when it stops.
     ///
     /// # Errors

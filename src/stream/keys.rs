@@ -124,6 +124,11 @@ impl Keys {
         format!("{}:edge:{edge}:alive", self.prefix)
     }
 
+    /// Channel: an edge listens to it as long as it is connected; nothing is said on it.
+    pub fn edge_presence(&self, edge: &str) -> String {
+        format!("{}:edge:{edge}:presence", self.prefix)
+    }
+
     /// Stream: what workers and the API send to one edge.
     pub fn inbox(&self, edge: &str) -> String {
         format!("{}:edge:{edge}:inbox", self.prefix)

@@ -25,7 +25,7 @@ const LISTEN: Duration = Duration::from_secs(5);
 /// that is gone.
 pub struct SignalReader {
     redis: Redis,
-    partitions: Partitions,
+    channels: Vec<String>,
     listener: Listener,
 }
 
@@ -46,16 +46,18 @@ impl Redis {
     }
 
     /// Listens to the signals of all partitions, on a connection of its own; waits for a Redis that has
-    /// gone away. Dropping it loses nothing.
+    /// gone away. Dropping it loses nothing. While it listens, [`Redis::edge_is_connected`] says so of `edge`.
     ///
     /// # Errors
     /// As [`Redis::another`].
-    pub async fn signals(&self, partitions: Partitions) -> Result<SignalReader> {
+    pub async fn signals(&self, edge: &str, partitions: Partitions) -> Result<SignalReader> {
+        let mut channels: Vec<String> = partitions.all().map(|partition| self.keys().signal(partition)).collect();
+        channels.push(self.keys().edge_presence(edge));
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
             // In a cluster each attempt goes to another node.
-            match tokio::time::timeout(LISTEN, self.listen(partitions)).await {
-                Ok(Ok(listener)) => return Ok(SignalReader { redis: self.clone(), partitions, listener }),
+            match tokio::time::timeout(LISTEN, self.listen(&channels)).await {
+                Ok(Ok(listener)) => return Ok(SignalReader { redis: self.clone(), channels, listener }),
                 Ok(Err(error)) if !error.is_retryable() => return Err(error),
                 Ok(Err(_)) | Err(_) if backoff.attempts() > 0 => {}
                 Ok(Err(error)) => warn!(%error, "can't listen to signals, waiting for Redis"),
@@ -65,7 +67,7 @@ impl Redis {
         }
     }
 
-    async fn listen(&self, partitions: Partitions) -> Result<Listener> {
+    async fn listen(&self, channels: &[String]) -> Result<Listener> {
         let client = self.subscriber()?;
         let messages = client.message_rx();
         let connecting = client.connect();
@@ -76,9 +78,8 @@ impl Redis {
         }));
         let listener = Listener { client, messages, _task: task };
         listener.client.wait_for_connect().await.map_err(|e| failed("connect for signals", e))?;
-        for partition in partitions.all() {
-            let channel = self.keys().signal(partition);
-            listener.client.subscribe(channel).await.map_err(|e| failed("listen to signals", e))?;
+        for channel in channels {
+            listener.client.subscribe(channel.as_str()).await.map_err(|e| failed("listen to signals", e))?;
         }
         Ok(listener)
     }
@@ -109,7 +110,7 @@ impl SignalReader {
         if !self.redis.is_cluster() || self.listener.client.is_connected() {
             return;
         }
-        let listening = tokio::time::timeout(LOOK, self.redis.listen(self.partitions)).await;
+        let listening = tokio::time::timeout(LOOK, self.redis.listen(&self.channels)).await;
         if let Ok(Ok(listener)) = listening {
             self.listener = listener;
         }

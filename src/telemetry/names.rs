@@ -76,6 +76,7 @@ metrics_table! {
     CONNECTIONS_MAX = Gauge "millstream_connections_max" Count [] "Connections that this edge lets in: limits.connections, or fewer if the process may not open so many files.";
     ACCEPT_WAITS = Counter "millstream_accept_waits_total" Count [] "Times that newcomers had to wait outside because every file that clients may have was open.";
     HANDSHAKES_REFUSED = Counter "millstream_handshakes_refused_total" Count ["reason"] "Handshakes that were refused, by reason.";
+    TAKE_OVERS = Counter "millstream_take_overs_total" Count ["outcome"] "Devices that came from another edge, by what that did: replaced its connection, was gone (killed), or silent (no answer in time).";
     SUBSCRIPTIONS = Gauge "millstream_subscriptions" Count [] "Rooms joined, over all connections.";
     FRAMES_RECEIVED = Counter "millstream_frames_received_total" Count ["type"] "Frames from clients, by type.";
     OUTBOX_BYTES = Gauge "millstream_outbox_bytes" Bytes [] "Bytes of live entries that wait in the outboxes of all connections; looked at every second.";

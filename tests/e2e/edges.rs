@@ -66,6 +66,28 @@ async fn the_newer_connection_of_a_device_replaces_the_older_at_another_edge() {
     newer.send("chat", "c-1", json!(1)).await;
 }
 
+/// Whoever comes from an edge that was killed waits for no answer of it; one that is frozen may still have something to say.
+#[tokio::test]
+async fn an_edge_that_was_killed_is_known_to_be_gone() {
+    let stack = Stack::builder().edges(2).start().await;
+    let take_overs = async |outcome: &str| {
+        stack.metric("edge2", &format!("millstream_take_overs_total{{outcome=\"{outcome}\"}}")).await
+    };
+    for (device, end, outcome) in
+        [("phone", None, "replaced"), ("desk", Some("STOP"), "silent"), ("car", Some("KILL"), "gone")]
+    {
+        if end == Some("KILL") {
+            stack.process("edge").signal("CONT");
+        }
+        let _older = stack.client_at("edge", Format::Json, "bob", device).await;
+        if let Some(signal) = end {
+            stack.process("edge").signal(signal);
+        }
+        let _newer = stack.client_at("edge2", Format::Json, "bob", device).await;
+        assert_eq!(take_overs(outcome).await, 1.0, "{outcome}");
+    }
+}
+
 /// SIGTERM: the clients are told when to come back, and lose nothing by it.
 #[tokio::test]
 async fn an_edge_that_stops_says_when_to_come_back() {

@@ -18,19 +18,18 @@ use super::super::{Edge, Greeting};
 use super::acks::Acks;
 use super::end::{Ending, close_early};
 use super::send::Sends;
+use super::take_over::{REPLACE_WAIT, take_over};
 use super::timing::Timing;
 use super::{Saved, Session};
 use crate::auth::Claims;
 use crate::error::Result;
-use crate::model::{DeviceId, EdgeNote, UserId};
+use crate::model::{DeviceId, UserId};
 use crate::protocol::{
     ClientFrame, ErrorCode, Limits, Refusal, RequestRef, ServerFrame, Subprotocol, Welcome, close, decode,
 };
 use crate::stream::Generation;
 use crate::telemetry::names;
 
-/// Longest wait for an older connection of the same device to write its cursors.
-const REPLACE_WAIT: Duration = Duration::from_secs(2);
 /// When a client is told to come back if Redis can't be asked now.
 const UNAVAILABLE_RETRY_MS: u64 = 1_000;
 
@@ -180,21 +179,8 @@ async fn open(edge: Arc<Edge>, subprotocol: Subprotocol, hello: Hello) -> Result
 async fn load(edge: &Edge, user: &UserId, device: &DeviceId, connection: u64) -> Result<(Saved, Generation)> {
     let ttl = *edge.settings.edge.cursor_ttl;
     let (before, generation) = edge.redis.hold_device(user, device, &edge.holder_of(connection), ttl).await?;
-    if let Some(older) = before
-        && older.edge != edge.id
-        && edge.redis.edge_is_alive(&older.edge).await?
-    {
-        let (wait, replaced) = edge.replacements.wait();
-        let note = EdgeNote::Replace {
-            user: user.to_string(),
-            device: device.to_string(),
-            connection: older.connection,
-            reply_to: edge.id.clone(),
-            wait,
-        };
-        edge.redis.send_to_edge(&older.edge, &note).await?;
-        let _ = tokio::time::timeout(REPLACE_WAIT, replaced).await;
-        edge.replacements.forget(wait);
+    if let Some(older) = before {
+        take_over(edge, user, device, older).await?;
     }
     let (cursors, read) = futures_util::try_join!(edge.redis.cursors(user, device), edge.redis.read_markers(user))?;
     let mut cursors: HashMap<_, _> = cursors.into_iter().collect();

@@ -16,6 +16,7 @@ mod join;
 mod request;
 mod send;
 mod subscription;
+mod take_over;
 mod timing;
 
 use std::collections::HashMap;

@@ -123,6 +123,8 @@ settings! {
         leave_debounce: Span = Span::secs(15),
         /// Bytes that may wait for one connection before its backlog is dropped and replayed.
         outbox_bytes: usize = 1 << 20,
+        /// Bytes of the logs' ends that stay in memory once they were read, for those who come back soon; 0: none.
+        tail_bytes: usize = 64 << 20,
         /// Live entries that a subscription may hold while it catches up.
         catch_up_entries: usize = 1_000,
         /// How long a batch that Redis did not answer is tried again before `unavailable`.

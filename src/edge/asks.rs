@@ -1,4 +1,4 @@
-//! Requests to the replay workers that wait for their answers.
+//! Requests for the past, to [`super::recent`] and to the replay workers, that wait for their answers.
 //!
 //! **Invariant:** each request ends with exactly one note to its connection: the answer, or that
 //! there was none in time. A lost request or answer is asked again; the second answer is ignored.
@@ -63,6 +63,11 @@ impl Asks {
         Some(Request { request: number, room: asked.room.clone(), ask: asked.ask.clone() })
     }
 
+    /// Whether it is still waited for, and about what is to be delivered rather than a page of history.
+    pub(super) fn is_delivery(&self, number: u64) -> bool {
+        self.lock().get(&number).is_some_and(|asked| !matches!(asked.ask, Ask::History { .. }))
+    }
+
     /// Nobody waits for this answer any more.
     pub(super) fn forget(&self, number: u64) {
         self.lock().remove(&number);
@@ -115,7 +120,7 @@ pub(super) async fn run(asks: Arc<Asks>, desks: Arc<Desks>) {
         for (number, room) in asks.overdue() {
             repeated.increment(1);
             // A full desk has more urgent things: the next look tries again.
-            desks.try_order(&room, Order::Ask(number));
+            desks.try_order(&room, Order::AskAgain(number));
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::asks::Asks;
+use super::recent::{Questions, Recent};
 use super::tail::Tail;
 use crate::backoff::Backoff;
 use crate::model::{PartitionId, Partitions, Requests, Room, UserId};
@@ -32,8 +33,10 @@ pub(super) enum Order {
     Join { step: MemberStep, ask: u64 },
     /// Count a step.
     Count(MemberStep),
-    /// Send the request with this number.
+    /// Answer the request with this number, or send it.
     Ask(u64),
+    /// Send the request with this number, which had no answer in time.
+    AskAgain(u64),
 }
 
 /// The desks of all partitions. Their tasks end when the queues do and the orders are done.
@@ -49,6 +52,7 @@ struct Desk {
     debounce: Duration,
     asks: Arc<Asks>,
     tail: Arc<Tail>,
+    recent: Questions,
 }
 
 impl Desks {
@@ -59,14 +63,15 @@ impl Desks {
         debounce: Duration,
         asks: &Arc<Asks>,
         tail: &Arc<Tail>,
+        recent: &Recent,
         partitions: Partitions,
     ) -> (Self, JoinSet<()>) {
         let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         for partition in partitions.all() {
             let (queue, orders) = mpsc::channel(QUEUE_ORDERS_MAX);
-            let (redis, edge) = (redis.clone(), edge.to_owned());
-            let desk = Desk { partition, redis, edge, debounce, asks: asks.clone(), tail: tail.clone() };
-            tasks.spawn(desk.run(orders));
+            let (redis, edge, asks, tail) = (redis.clone(), edge.to_owned(), asks.clone(), tail.clone());
+            let recent = recent.start(partition, &redis, &edge, &mut tasks);
+            tasks.spawn(Desk { partition, redis, edge, debounce, asks, tail, recent }.run(orders));
             queues.push(queue);
         }
         (Self { partitions, queues }, tasks)
@@ -92,7 +97,7 @@ impl Desk {
     async fn run(self, mut orders: mpsc::Receiver<Order>) {
         let mut gathered = Vec::new();
         while orders.recv_many(&mut gathered, CALL_ORDERS_MAX).await > 0 {
-            let (mut steps, mut asked) = (Vec::new(), Vec::new());
+            let (mut steps, mut asked, mut again) = (Vec::new(), Vec::new(), Vec::new());
             for order in gathered.drain(..) {
                 match order {
                     Order::Join { step, ask } => {
@@ -101,10 +106,12 @@ impl Desk {
                     }
                     Order::Count(step) => steps.push(step),
                     Order::Ask(number) => asked.push(number),
+                    Order::AskAgain(number) => again.push(number),
                 }
             }
             self.count(&steps).await;
-            self.ask(&asked).await;
+            again.extend(self.recent.take(asked));
+            send(&self.asks, &self.redis, &self.edge, self.partition, &again).await;
         }
     }
 
@@ -125,17 +132,18 @@ impl Desk {
             }
         }
     }
+}
 
-    async fn ask(&self, numbers: &[u64]) {
-        let requests: Vec<_> = numbers.iter().filter_map(|number| self.asks.request(*number)).collect();
-        if requests.is_empty() {
-            return;
-        }
-        let requests = Requests { edge: self.edge.clone(), requests };
-        if let Err(error) = self.redis.ask_replay(self.partition, &requests).await {
-            // They are asked again when they are overdue.
-            warn!(partition = %self.partition, %error, "could not ask the replay workers");
-        }
+/// Sends these requests to the replay workers of a partition, as far as somebody still waits for them.
+pub(super) async fn send(asks: &Asks, redis: &Redis, edge: &str, partition: PartitionId, numbers: &[u64]) {
+    let requests: Vec<_> = numbers.iter().filter_map(|number| asks.request(*number)).collect();
+    if requests.is_empty() {
+        return;
+    }
+    let requests = Requests { edge: edge.to_owned(), requests };
+    if let Err(error) = redis.ask_replay(partition, &requests).await {
+        // They are asked again when they are overdue.
+        warn!(%partition, %error, "could not ask the replay workers");
     }
 }
 

@@ -2,7 +2,7 @@
 //! delivers what it reads back from there.
 //!
 //! Owns connections and nothing that can't be lost: `kill -9` it at any time. It has no Postgres:
-//! what lies in the past comes from the replay workers.
+//! what the log alone can't tell comes from the replay workers.
 //!
 //! **Invariant:** an edge delivers only what it has read back from the log, its own clients'
 //! messages too. There is no second path, so there is one order.
@@ -25,6 +25,7 @@ mod limits;
 mod measure;
 mod outbox;
 mod pulse;
+mod recent;
 mod registry;
 mod session;
 mod signals;

@@ -18,6 +18,7 @@ use super::inbox::{self, Replacements};
 use super::limits::Limits;
 use super::measure::Measures;
 use super::pulse::{self, Pulse};
+use super::recent::Recent;
 use super::registry::Registry;
 use super::signals::{self, Signals};
 use super::tail::{self, BLOCK, Tail};
@@ -76,10 +77,14 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     let tail_readers = Tail::readers(&redis, partitions).await?;
     let inbox_reader = redis.reader(BLOCK).await?;
     let signal_reader = redis.signals(&id, partitions).await?;
-    let tail = Arc::new(Tail::new(partitions, &tail_readers));
+    // Nobody hears there of a reader that went to another node.
+    let kept_bytes = if redis.is_cluster() { 0 } else { settings.edge.tail_bytes };
+    let tail = Arc::new(Tail::new(partitions, &tail_readers, kept_bytes));
     let asks = Arc::new(Asks::new());
     let desk_redis = redis.another().await?;
-    let (desks, desk_tasks) = Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, &tail, partitions);
+    let recent = Recent::new(&redis, &settings.replay, &asks);
+    let (desks, desk_tasks) =
+        Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, &tail, &recent, partitions);
     let (signals, signals_out) = Signals::new(&id, partitions);
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,

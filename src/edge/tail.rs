@@ -7,6 +7,7 @@
 //! # Design
 //! One reader for all partitions with subscribers: under load one answer of Redis carries many
 //! entries. A partition is covered from its end; a blocked read is ended early when one is added.
+//! What it has read stays in memory for a while, up to `edge.tail_bytes`, for those who were away for a moment.
 //! In a Redis Cluster a command can't take in streams of several slots: there each partition has a
 //! lane of its own, which connects when it first has a subscriber.
 
@@ -50,6 +51,16 @@ pub(super) struct Tail {
     changes: watch::Sender<u64>,
     /// One for all partitions, or one each.
     lanes: Vec<Lane>,
+    /// Bytes of one partition's log that are kept in memory once they were read.
+    kept_bytes: usize,
+}
+
+/// A partition that is read on.
+struct Covered {
+    partition: PartitionId,
+    after: EntryId,
+    /// The epoch, if it is known: found before what is read now.
+    epoch: Option<String>,
 }
 
 /// How the reader of a lane hears that a partition is to be covered.
@@ -72,13 +83,14 @@ impl Tail {
     }
 
     /// The state of a tail that reads with `readers`.
-    pub(super) fn new(partitions: Partitions, readers: &[Reader]) -> Self {
+    pub(super) fn new(partitions: Partitions, readers: &[Reader], kept_bytes: usize) -> Self {
         let coverage = vec![Coverage::default(); usize::from(partitions.count())];
         let lane = |reader: &Reader| Lane { entered: Notify::new(), first: Notify::new(), waker: reader.waker() };
         Self {
             partitions: Mutex::new(coverage),
             changes: watch::Sender::new(0),
             lanes: readers.iter().map(lane).collect(),
+            kept_bytes: kept_bytes / usize::from(partitions.count()),
         }
     }
 
@@ -130,6 +142,17 @@ impl Tail {
         self.lock()[usize::from(partition.0)].reached
     }
 
+    /// Goes on from `after` to `to`; not if it was sent back meanwhile.
+    fn go_on(&self, partition: PartitionId, after: EntryId, to: EntryId) -> bool {
+        let mut partitions = self.lock();
+        let reached = &mut partitions[usize::from(partition.0)].reached;
+        let goes_on = *reached == Some(after);
+        if goes_on {
+            *reached = Some(to);
+        }
+        goes_on
+    }
+
     /// Goes back to `to`, where the log ends after it lost entries.
     pub(super) fn go_back(&self, partition: PartitionId, to: EntryId) {
         let mut partitions = self.lock();
@@ -152,17 +175,18 @@ impl Tail {
     }
 
     /// Partitions that a lane reads, those to be covered first, and ends the coverage of those nobody follows.
-    fn wanted(&self, lane: usize) -> (Vec<(PartitionId, EntryId)>, Vec<PartitionId>) {
+    fn wanted(&self, lane: usize) -> (Vec<Covered>, Vec<Covered>) {
         let (mut covered, mut new) = (Vec::new(), Vec::new());
         for (number, coverage) in (0..).zip(self.lock().iter_mut()) {
             let partition = PartitionId(number);
             if self.lane_of(partition) != lane {
                 continue;
             }
+            let epoch = coverage.epoch.clone();
             match coverage.reached {
                 _ if coverage.subscribers == 0 => coverage.reached = None,
-                Some(reached) => covered.push((partition, reached)),
-                None => new.push(partition),
+                Some(after) => covered.push(Covered { partition, after, epoch }),
+                None => new.push(Covered { partition, after: EntryId::ZERO, epoch }),
             }
         }
         (covered, new)
@@ -204,6 +228,8 @@ async fn run_lane(tail: Arc<Tail>, lane: usize, dispatch: Dispatch, redis: Redis
                 if backoff.attempts() == 0 {
                     warn!(%error, "lost the tail of the log, trying again");
                 }
+                // What answers after this may be a replica that has not all of it.
+                redis.forget_tails();
                 tokio::time::sleep(backoff.next()).await;
             }
         }
@@ -212,10 +238,10 @@ async fn run_lane(tail: Arc<Tail>, lane: usize, dispatch: Dispatch, redis: Redis
 
 async fn read_once(tail: &Tail, lane: usize, redis: &Redis, reader: &mut Reader, dispatch: &Dispatch) -> Result<()> {
     let (mut covered, new) = tail.wanted(lane);
-    for partition in new {
-        let end = redis.newest_id(&redis.keys().log(partition)).await?.unwrap_or_default();
-        tail.set_reached(partition, end);
-        covered.push((partition, end));
+    for mut one in new {
+        one.after = redis.newest_id(&redis.keys().log(one.partition)).await?.unwrap_or_default();
+        tail.set_reached(one.partition, one.after);
+        covered.push(one);
     }
     tail.changes.send_modify(|changes| *changes += 1);
     dispatch.partitions.set(tail.covered_count() as f64);
@@ -223,14 +249,24 @@ async fn read_once(tail: &Tail, lane: usize, redis: &Redis, reader: &mut Reader,
         let _ = tokio::time::timeout(BLOCK, tail.lanes[lane].first.notified()).await;
         return Ok(());
     }
-    let keys: Vec<(String, EntryId)> = covered.iter().map(|(p, after)| (redis.keys().log(*p), *after)).collect();
-    for (key, entries) in reader.read(&keys, READ_ENTRIES, BLOCK).await? {
+    let keys: Vec<(String, EntryId)> = covered.iter().map(|one| (redis.keys().log(one.partition), one.after)).collect();
+    let read = reader.read(&keys, READ_ENTRIES, BLOCK).await?;
+    if reader.has_broken() {
+        // What was read before may be another server's, which had more.
+        redis.forget_tails();
+    }
+    for (key, entries) in read {
         let Some(at) = keys.iter().position(|(name, _)| *name == key) else { continue };
-        let partition = covered[at].0;
+        let Covered { partition, after, epoch } = &covered[at];
         let Some(last) = entries.last().map(|entry| entry.id) else { continue };
         // Before handing out: a subscription that registers in between replays a little too much
         // rather than too little.
-        tail.set_reached(partition, last);
+        if !tail.go_on(*partition, *after, last) {
+            continue;
+        }
+        if let Some(epoch) = epoch {
+            redis.keep_tail(*partition, epoch, *after, &entries, tail.kept_bytes);
+        }
         dispatch.hand_out(entries);
     }
     Ok(())
@@ -276,5 +312,25 @@ impl Dispatch {
             let dropped = self.registry.deliver(&Arc::new(RoomBatch::new(entries)));
             self.slow.increment(dropped as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a read brings that was under way when the log was found to be shorter is left: it is read again from there.
+    #[test]
+    fn a_tail_that_was_sent_back_does_not_go_on_from_where_it_was() {
+        let (partitions, partition) = (Partitions::new(2).unwrap(), PartitionId(1));
+        let tail = Tail::new(partitions, &[], 0);
+        let id = |n| EntryId::new(1, n);
+        tail.enter(partition);
+        tail.set_reached(partition, id(8));
+        tail.go_back(partition, id(5));
+        assert!(!tail.go_on(partition, id(8), id(9)));
+        assert_eq!(tail.reached(partition), Some(id(5)));
+        assert!(tail.go_on(partition, id(5), id(9)));
+        assert_eq!(tail.reached(partition), Some(id(9)));
     }
 }

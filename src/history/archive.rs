@@ -34,6 +34,11 @@ impl Archive {
         Self { store, turns: Semaphore::new(QUESTIONS_MAX), paused_until: Mutex::new(None) }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_none(&self) -> bool {
+        self.store.is_none()
+    }
+
     /// Up to where it is complete in a partition.
     pub(super) async fn checkpoint(&self, p: PartitionId) -> Result<EntryId> {
         self.within(self.store()?.archived(p)).await

@@ -47,6 +47,9 @@ impl Pass<'_> {
         if !self.is_covered(&reading, begin) {
             return Ok((self.checkpoint == Checkpoint::Away).then_some(Answer::Unavailable));
         }
+        if !reading.begins_right() {
+            return Ok(Some(Answer::Unavailable));
+        }
         if let Shape::History { keep, .. } = reading.shape {
             return self.finish_history(reading, keep).await.map(Some);
         }

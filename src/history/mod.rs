@@ -41,6 +41,9 @@
 //! what was gone before; else it is tried again, and finds the rest in the archive. Without an archive
 //! (Postgres is down) it is [`Answer::Unavailable`], even if the numbers continue: events have none.
 //!
+//! **The log alone** ([`History::of_log`], for edges) answers by the same rules what it holds from the cursor on, within
+//! `replay.scan_entries`; a room from its start only if its first entry in the log is `room_created`. Nothing else is tried.
+//!
 //! **History** is a page that begins at a number and ends at one. An event belongs to the page of the
 //! message before it; those before a room's first message come with that one. A page holds at most
 //! 1,000 entries; if more events than that lie between its messages, the oldest of them are left out.
@@ -82,9 +85,15 @@ pub struct History {
 }
 
 impl History {
-    /// History on this log and, if there is one, this archive.
-    pub fn new(redis: Redis, store: Option<Store>, settings: &ReplaySettings) -> Self {
-        Self { redis, archive: Archive::new(store), settings: settings.clone() }
+    /// History on this log and this archive.
+    pub fn new(redis: Redis, store: Store, settings: &ReplaySettings) -> Self {
+        Self { redis, archive: Archive::new(Some(store)), settings: settings.clone() }
+    }
+
+    /// What the log by itself can prove, and soon: nothing is looked for beyond `replay.scan_entries`. All else is
+    /// [`Answer::Unavailable`]: it has to be asked where there is an archive.
+    pub fn of_log(redis: Redis, settings: &ReplaySettings) -> Self {
+        Self { redis, archive: Archive::new(None), settings: settings.clone() }
     }
 
     /// Answers requests about rooms of one partition, each in its place.

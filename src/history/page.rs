@@ -122,6 +122,11 @@ impl Draft {
         self.begin
     }
 
+    /// The first entry that it holds.
+    pub(super) fn first(&self) -> Option<&Entry> {
+        self.entries.front()
+    }
+
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

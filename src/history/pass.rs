@@ -78,6 +78,9 @@ impl<'a> Pass<'a> {
             return Ok(answers);
         }
         self.look_back(&mut readings).await?;
+        if self.archive.is_none() {
+            answers.extend(self.leave_out_far(&mut readings));
+        }
         self.ask_checkpoint(&readings).await;
         self.seek_in_archive(&mut readings).await;
         self.look_deep(&mut readings).await?;
@@ -133,6 +136,25 @@ impl<'a> Pass<'a> {
         find_in(&window, readings);
         self.window = Some(window);
         Ok(())
+    }
+
+    /// Leaves out, unanswered, who would need an archive where there is none.
+    fn leave_out_far(&self, readings: &mut Vec<Reading>) -> Vec<(usize, Answer)> {
+        let mut far = Vec::new();
+        readings.retain_mut(|reading| {
+            // Nothing says of a room of the system that it was made.
+            let may_begin = !reading.room.is_system() && self.survey.length <= self.cost.budget;
+            if reading.seek() == Some(Seek::Oldest) && may_begin {
+                reading.begin_with_room(self.log_begin().previous());
+            }
+            let from = reading.pending_from();
+            let near = from.is_some_and(|after| self.is_in_window(reading, after) || !self.needs_archive(after));
+            if !near {
+                far.push((reading.index, Answer::Unavailable));
+            }
+            near
+        });
+        far
     }
 
     /// Whether the window holds all that there is of the room after an id.

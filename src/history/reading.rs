@@ -1,6 +1,7 @@
 //! One request on its way to its answer.
 
 use super::page::{Bounds, Draft, Keep, Reach};
+use super::window::is_beginning;
 use crate::model::{Answer, Ask, Cursor, EntryId, Page, ResetReason, Resume, Room, Since};
 
 /// Entries of one page of history at most: a room in which thousands came and went between two
@@ -116,6 +117,8 @@ pub(super) struct Reading {
     pub(super) is_archived: Option<bool>,
     /// Whether the window holds all that is held of the room.
     pub(super) whole_in_window: bool,
+    /// Whether the answer counts only if the room's very first entry is in it.
+    pub(super) must_begin: bool,
 }
 
 /// What can be said of a request right after the survey.
@@ -238,7 +241,20 @@ impl Reading {
             archive_rows: 0,
             is_archived: None,
             whole_in_window: false,
+            must_begin: false,
         }
+    }
+
+    /// Begins at the start of the room, if the log, which begins after `log_start`, has that.
+    pub(super) fn begin_with_room(&mut self, log_start: EntryId) {
+        self.found = Some(Found::at(Cursor::START));
+        self.position = log_start;
+        self.must_begin = true;
+    }
+
+    /// Whether it begins where it must.
+    pub(super) fn begins_right(&self) -> bool {
+        !self.must_begin || self.draft.as_ref().and_then(Draft::first).is_some_and(is_beginning)
     }
 
     /// What is looked for, as long as it isn't found.

@@ -180,7 +180,7 @@ pub(super) fn whole(raw: &LogEntry<'_>, room: &Room) -> Result<Entry> {
 }
 
 /// Whether nothing of the room can be before this entry.
-fn is_beginning(entry: &Entry) -> bool {
+pub(super) fn is_beginning(entry: &Entry) -> bool {
     let created = EventName::RoomCreated.as_str();
     entry.kind == EntryKind::Event
         && entry.seq == 0

@@ -110,7 +110,7 @@ pub fn append(subprotocol: Subprotocol, frame: &ServerFrame<'_>, out: &mut Vec<u
 /// # Errors
 /// Those of [`ServerFrame::write`].
 pub fn frame(subprotocol: Subprotocol, frame: &ServerFrame<'_>) -> Result<Bytes> {
-    let mut out = Vec::with_capacity(256);
+    let mut out = Vec::with_capacity(frame.bytes_about());
     append(subprotocol, frame, &mut out)?;
     Ok(out.into())
 }

@@ -84,7 +84,7 @@ async fn run_replay(given: Given) -> Result<()> {
     let _pings =
         AbortOnDropHandle::new(tokio::spawn(ping(store.clone(), readiness.check("postgres"), shutdown.clone())));
     // What is asked of the log must not queue behind what the group does.
-    let history = History::new(redis.another().await?, Some(store), &settings.replay);
+    let history = History::new(redis.another().await?, store, &settings.replay);
     let partitions = Partitions::new(settings.redis.partitions)?;
     Runner::new(redis.clone(), settings.group.clone(), partitions)
         .grace(*settings.shutdown.grace)

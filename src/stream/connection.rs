@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use super::call::{Answer, Call, slot_of};
 use super::cluster::Cluster;
 use super::failure::{Elsewhere, elsewhere, failed, is_doubtful};
-use super::link::{Link, builder, cluster_nodes, config};
+use super::link::{Breaks, Link, builder, cluster_nodes, config};
 use super::scan::Scans;
 use super::topology::Topology;
 use super::{Keys, Reply};
@@ -54,6 +54,8 @@ pub struct Reader {
     link: Option<Arc<Link>>,
     node: Option<Server>,
     waker: Waker,
+    /// Nothing in a cluster.
+    breaks: Option<Breaks>,
 }
 
 /// Ends a blocked read early, from elsewhere.
@@ -108,7 +110,8 @@ impl Redis {
         };
         let client = link.as_ref().map(|link| link.client().clone());
         let waker = Waker { client: Arc::new(Mutex::new(client)) };
-        Ok(Reader { redis: self.clone(), timeout, link, node: None, waker })
+        let breaks = link.as_ref().map(|link| link.breaks());
+        Ok(Reader { redis: self.clone(), timeout, link, node: None, waker, breaks })
     }
 
     /// Whether this is a Redis Cluster, where one read takes in one partition: streams of different
@@ -202,6 +205,12 @@ impl Reader {
     /// What ends a blocked read early.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Whether its connection was lost since this was last asked, also between two reads: what it reads after that may
+    /// be another server's. Yes in a cluster, where nobody keeps count.
+    pub fn has_broken(&mut self) -> bool {
+        self.breaks.as_mut().is_none_or(Breaks::any)
     }
 
     /// Reads streams of one partition (without a cluster: of several) with `read`, which blocks; or with

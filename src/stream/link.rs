@@ -13,6 +13,7 @@ use fred::prelude::{
 };
 use fred::types::config::{Server, ServerConfig, UnresponsiveConfig};
 use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio::sync::broadcast::{self, error::TryRecvError};
 use tracing::{debug, warn};
 
 use super::call::{Answer, Call};
@@ -29,6 +30,26 @@ const WAIT_MS_MAX: u64 = 500;
 pub(super) struct Link {
     client: Client,
     _task: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+/// Hears of a connection's breaks. fred tells of one before it connects again, so before anything is read over the next.
+pub(super) struct Breaks {
+    errors: broadcast::Receiver<(fred::error::Error, Option<Server>)>,
+    reconnects: broadcast::Receiver<Server>,
+}
+
+impl Breaks {
+    /// Whether there was one since this was last asked.
+    pub(super) fn any(&mut self) -> bool {
+        let mut heard = false;
+        while !matches!(self.errors.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
+            heard = true;
+        }
+        while !matches!(self.reconnects.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {
+            heard = true;
+        }
+        heard
+    }
 }
 
 impl Link {
@@ -86,6 +107,11 @@ impl Link {
             Ok(Err(error)) => Err(failed("connect to Redis", error)),
             Err(_) => Err(Error::new(Kind::RedisUnavailable, "connect to Redis: no answer in time")),
         }
+    }
+
+    /// Hears of breaks from now on.
+    pub(super) fn breaks(&self) -> Breaks {
+        Breaks { errors: self.client.error_rx(), reconnects: self.client.reconnect_rx() }
     }
 
     /// fred's client of it.

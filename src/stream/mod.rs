@@ -24,6 +24,7 @@ mod keys;
 mod lease;
 mod link;
 mod log;
+mod log_tail;
 mod members;
 mod meta;
 mod plain;

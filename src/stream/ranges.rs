@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a range holds all entries that the log had from its first id to its last one, when it was read.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -36,6 +36,8 @@ pub(super) struct Ranges(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     ranges: VecDeque<ReadRange>,
+    /// The epoch of each log when that was last looked up.
+    epochs: HashMap<String, Option<String>>,
     bytes: usize,
 }
 
@@ -48,11 +50,21 @@ impl Ranges {
         kept.ranges.iter().rev().find(holds).cloned()
     }
 
-    /// The log is known to end at `end`: what was read beyond that is of another history.
-    pub(super) fn forget_beyond(&self, key: &str, end: EntryId) {
+    /// The log is known to have this epoch, and to end at `end`: what was read beyond that, or of another epoch, is of
+    /// another history.
+    pub(super) fn is_now(&self, key: &str, epoch: Option<&str>, end: EntryId) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.ranges.retain(|range| range.key != key || range.last <= end);
+        let is_same = kept.epochs.get(key).is_some_and(|before| before.as_deref() == epoch);
+        if !is_same {
+            kept.epochs.insert(key.to_owned(), epoch.map(str::to_owned));
+        }
+        kept.ranges.retain(|range| range.key != key || (is_same && range.last <= end));
         kept.bytes = kept.ranges.iter().map(|range| range.answer.len()).sum();
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
     /// Keeps a range for a moment.
@@ -132,10 +144,17 @@ mod tests {
     #[test]
     fn a_log_that_has_lost_its_end_is_read_anew() {
         let ranges = Ranges::default();
+        ranges.is_now("log", Some("e"), EntryId::new(1, 4));
         ranges.keep(range(5, 9));
-        ranges.forget_beyond("log", EntryId::new(1, 9));
+        ranges.is_now("log", Some("e"), EntryId::new(1, 9));
         assert_eq!(shown(&ranges, "log", 5, 1), [5]);
-        ranges.forget_beyond("log", EntryId::new(1, 8));
+        ranges.is_now("log", Some("e"), EntryId::new(1, 8));
+        assert!(shown(&ranges, "log", 5, 1).is_empty());
+        ranges.keep(range(5, 9));
+        ranges.is_now("log", Some("f"), EntryId::new(1, 10));
+        assert!(shown(&ranges, "log", 5, 1).is_empty(), "another epoch");
+        ranges.keep(range(5, 9));
+        ranges.forget();
         assert!(shown(&ranges, "log", 5, 1).is_empty());
     }
 

@@ -19,13 +19,14 @@ use fred::error::Error as FredError;
 use fred::types::config::Config;
 
 use super::failure::failed;
+use super::log_tail::{self, LogTails};
 use super::plain::{Connection, Server, within};
 use super::ranges::{Ranges, ReadRange};
 use super::resp::{Found, Shown, next_entry};
 use super::{RawEntry, Redis};
 use crate::config::RedisSettings;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, EntryId, EntryKind, Room};
+use crate::model::{Entry, EntryId, EntryKind, PartitionId, Room};
 
 /// Connections that are kept: more reads than that seldom go on at the same time.
 const KEPT_MAX: usize = 16;
@@ -55,6 +56,8 @@ pub struct LogEntry<'a> {
     pub(super) seq: Option<&'a [u8]>,
     pub(super) kind: Option<&'a [u8]>,
     pub(super) envelope: Option<&'a [u8]>,
+    /// Where the envelope lies, if that may be kept.
+    pub(super) kept_in: Option<&'a Bytes>,
 }
 
 impl<'a> LogEntry<'a> {
@@ -68,7 +71,7 @@ impl<'a> LogEntry<'a> {
         self.room.and_then(|room| std::str::from_utf8(room).ok())
     }
 
-    /// Reads it as an entry of this room, which is its own, with an envelope of its own.
+    /// Reads it as an entry of this room, which is its own, with an envelope of its own or in memory that is kept.
     ///
     /// # Errors
     /// [`Kind::Corrupt`] if a field is missing or malformed.
@@ -80,7 +83,8 @@ impl<'a> LogEntry<'a> {
             Some(b"e") => EntryKind::Event,
             _ => return Err(corrupt("no kind")),
         };
-        let envelope = Bytes::copy_from_slice(self.envelope.ok_or_else(|| corrupt("no envelope"))?);
+        let envelope = self.envelope.ok_or_else(|| corrupt("no envelope"))?;
+        let envelope = self.kept_in.map_or_else(|| Bytes::copy_from_slice(envelope), |bytes| bytes.slice_ref(envelope));
         Ok(Entry { id: self.id, room: room.clone(), seq: seq.ok_or_else(|| corrupt("no seq"))?, kind, envelope })
     }
 
@@ -105,8 +109,12 @@ impl Scanned {
     }
 }
 
-/// The connections of scans. Nothing: scans go through fred.
-pub(super) struct Scans(Option<Plain>);
+/// How logs are scanned.
+pub(super) struct Scans {
+    /// Nothing: scans go through fred.
+    plain: Option<Plain>,
+    tails: LogTails,
+}
 
 /// Plain connections to one server.
 struct Plain {
@@ -147,6 +155,20 @@ impl Redis {
         self.scan_with("XREVRANGE", key, (to, from), count, show).await
     }
 
+    /// Keeps what was read of a partition's log after `after`, as all that there was up to the last of it, `bytes_max` bytes
+    /// at most: a scan by this handle finds it without asking Redis. The epoch is one that was found before the reading.
+    pub fn keep_tail(&self, p: PartitionId, epoch: &str, after: EntryId, entries: &[RawEntry], bytes_max: usize) {
+        self.scans().tails.extend(&self.keys().log(p), epoch, after, entries, bytes_max);
+    }
+
+    /// Keeps nothing any more of what was read of logs: the server that will be read from may not have it.
+    pub fn forget_tails(&self) {
+        self.scans().tails.forget();
+        if let Some(plain) = &self.scans().plain {
+            plain.ranges.forget();
+        }
+    }
+
     async fn scan_with(
         &self,
         command: &'static str,
@@ -160,12 +182,18 @@ impl Redis {
             scanned.count(entry);
             show(entry);
         };
-        let Some(plain) = &self.scans().0 else {
+        let forwards = command == "XRANGE";
+        if let Some(pieces) = self.scans().tails.find(key, first, count).filter(|_| forwards) {
+            log_tail::show(&pieces, first, count, count_and_show);
+            // Nothing was waited for, and others wait.
+            tokio::task::yield_now().await;
+            return Ok(scanned);
+        }
+        let Some(plain) = &self.scans().plain else {
             self.page(command, key, first, last, count).await?.iter().for_each(|raw| count_and_show(&shown(raw)));
             scanned.ended = scanned.entries < count;
             return Ok(scanned);
         };
-        let forwards = first <= last;
         if let Some(range) = plain.ranges.find(key, first).filter(|_| forwards) {
             range.show(first, count, count_and_show).map_err(|e| failed("scan a log", e))?;
             return Ok(scanned);
@@ -180,7 +208,7 @@ impl Redis {
     }
 }
 
-fn shown(raw: &RawEntry) -> LogEntry<'_> {
+pub(super) fn shown(raw: &RawEntry) -> LogEntry<'_> {
     let mut entry = LogEntry { id: raw.id, ..LogEntry::default() };
     raw.fields.iter().for_each(|(name, value)| entry.set(name, value));
     entry
@@ -190,15 +218,21 @@ impl Scans {
     /// Those to the server of these settings; none to a cluster, or over TLS.
     pub(super) fn new(config: Config, settings: &RedisSettings) -> Self {
         let plain = |server| Plain { server, kept: Mutex::default(), ranges: Ranges::default() };
-        Self(Server::of(config, settings).map(plain))
+        Self { plain: Server::of(config, settings).map(plain), tails: LogTails::default() }
     }
 }
 
 impl Scans {
-    /// A log is known to end at `end`.
-    pub(super) fn log_ends(&self, key: &str, end: EntryId) {
-        if let Some(plain) = &self.0 {
-            plain.ranges.forget_beyond(key, end);
+    /// Up to where a log's end is kept in memory.
+    pub(super) fn kept_upto(&self, key: &str) -> Option<EntryId> {
+        self.tails.last(key)
+    }
+
+    /// A log is known to have this epoch, to end at `end`, and not to have the entry `lacks`.
+    pub(super) fn log_is(&self, key: &str, epoch: Option<&str>, end: EntryId, lacks: Option<EntryId>) {
+        self.tails.is_now(key, epoch, lacks);
+        if let Some(plain) = &self.plain {
+            plain.ranges.is_now(key, epoch, end);
         }
     }
 }

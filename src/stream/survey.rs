@@ -38,17 +38,22 @@ impl Redis {
     pub async fn survey(&self, p: PartitionId, rooms: &[Room]) -> Result<Survey> {
         let keys = self.keys();
         let keys = vec![keys.epoch(p), keys.log(p), keys.seq(p), keys.head(p)];
-        let rooms = rooms.iter().map(|room| Arg::from(room.as_str())).collect();
-        let mut parts = SURVEY.run(self, keys, rooms).await?.list()?.into_iter();
+        let log = self.keys().log(p);
+        let kept = self.scans().kept_upto(&log);
+        let entry = kept.map(|id| id.to_string()).unwrap_or_default();
+        let rooms = rooms.iter().map(|room| Arg::from(room.as_str()));
+        let args = std::iter::once(Arg::from(entry)).chain(rooms).collect();
+        let mut parts = SURVEY.run(self, keys, args).await?.list()?.into_iter();
         let mut part = || parts.next().unwrap_or(Reply::Nil);
-        let initialised = !part().is_nil();
+        let epoch = part().optional_text()?.map(str::to_owned);
         let length = u64::try_from(part().int()?).unwrap_or_default();
         let last: EntryId = part().text()?.parse()?;
-        self.scans().log_ends(&self.keys().log(p), last);
         let first = part().optional_text()?.map(str::parse).transpose()?;
+        let has_kept = part().int()? > 0;
+        self.scans().log_is(&log, epoch.as_deref(), last, kept.filter(|_| !has_kept));
         let (seqs, heads) = (part().list()?, part().list()?);
         let heads = seqs.iter().zip(&heads).map(|(seq, id)| head(seq, id, last)).collect::<Result<_>>()?;
-        Ok(Survey { initialised, length, first, last, heads })
+        Ok(Survey { initialised: epoch.is_some(), length, first, last, heads })
     }
 }
 

@@ -103,9 +103,9 @@ metrics_table! {
     TAIL_ENTRIES = Counter "millstream_tail_entries_total" Count [] "Entries read from the log by the tail.";
     TAIL_HOLES = Counter "millstream_tail_holes_total" Count [] "Holes in the numbers of a room that the tail saw.";
     TAIL_PARTITIONS = Gauge "millstream_tail_partitions" Count [] "Partitions that the edge tails.";
-    ASKS = Counter "millstream_asks_total" Count ["kind"] "Requests of the edge to the replay workers, by kind.";
+    ASKS = Counter "millstream_asks_total" Count ["kind"] "Requests of the edge for what was missed or is past, by kind.";
     ASKS_REPEATED = Counter "millstream_asks_repeated_total" Count [] "Requests to the replay workers that were asked again after a time-out.";
-    ASK_SECONDS = Histogram(SECONDS) "millstream_ask_seconds" Seconds [] "From a request to the replay workers to its answer.";
+    ASK_SECONDS = Histogram(SECONDS) "millstream_ask_seconds" Seconds [] "From a request for what was missed or is past to its answer.";
     CURSORS_SAVED = Counter "millstream_cursors_saved_total" Count [] "Cursors of devices that were written.";
     CURSOR_SAVE_SECONDS = Histogram(SECONDS) "millstream_cursor_save_seconds" Seconds [] "Writing the changed cursors of all devices of the edge.";
 

@@ -1,5 +1,7 @@
 //! `kill -9` in the middle of traffic: nothing is missing or double anywhere.
 
+use serde_json::json;
+
 use crate::support::{Postgres, Receiver, Redis, Stack, StackBuilder, Traffic, readers};
 
 /// Messages that have to be accepted before and after each kill.
@@ -65,4 +67,18 @@ async fn servers_that_are_killed_lose_and_double_nothing() {
     }
     traffic.goes_on(BETWEEN).await;
     traffic.audit(&stack, readers, Some(&receiver)).await;
+}
+
+/// The edge reads by itself what the log holds.
+#[tokio::test]
+async fn what_the_log_holds_is_caught_up_without_a_replay_worker() {
+    let stack = Stack::builder().workers(&["archive"]).env("MILLSTREAM__LIMITS__SENDS_PER_SECOND", "0").start().await;
+    let mut alice = stack.client("alice", "phone").await;
+    for n in 1..=300 {
+        alice.send("chat", &format!("c-{n}"), json!(n)).await;
+    }
+    let mut bob = stack.client("bob", "desk").await;
+    bob.join("chat", json!("start")).await;
+    bob.delivered_up_to("chat", 300).await;
+    assert_eq!(bob.bodies("chat"), (1..=300).map(|n| json!(n)).collect::<Vec<_>>());
 }

@@ -6,6 +6,7 @@
 mod support;
 mod world;
 
+mod alone;
 mod cursors;
 mod inboxes;
 mod places;

@@ -84,7 +84,7 @@ impl World {
     }
 
     pub(crate) fn history(&self) -> History {
-        History::new(self.redis.clone(), Some(self.store.clone()), &self.settings)
+        History::new(self.redis.clone(), self.store.clone(), &self.settings)
     }
 
     /// Adds messages with the same body; the cursor of the last one.

@@ -35,6 +35,19 @@ impl ServerFrame<'_> {
         }
     }
 
+    /// About the bytes that it takes, so that a page is not moved while it grows.
+    pub(super) fn bytes_about(&self) -> usize {
+        const FRAME_BYTES: usize = 256;
+        // Names of fields, id, number, time.
+        const ENTRY_BYTES: usize = 128;
+        match self {
+            Self::Replay { entries, .. } | Self::History { entries, .. } => {
+                FRAME_BYTES + entries.iter().map(|entry| entry.envelope.len() + ENTRY_BYTES).sum::<usize>()
+            }
+            _ => FRAME_BYTES,
+        }
+    }
+
     /// Appends the frame's payload, without the header of WebSocket, to `out`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::auth::ApiKey;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::{EdgeNote, Partitions};
-use crate::publish::Publisher;
+use crate::publish::{Known, Publisher};
 use crate::store::Store;
 use crate::stream::Redis;
 use crate::telemetry::{CHECK_INTERVAL, Readiness};
@@ -25,7 +25,7 @@ pub(super) struct Api {
 impl Api {
     pub(super) async fn new(settings: Arc<Settings>, redis: Redis, store: Store, readiness: Readiness) -> Result<Self> {
         let partitions = Partitions::new(settings.redis.partitions)?;
-        let publisher = Publisher::start(&redis, &settings, partitions, None).await?;
+        let publisher = Publisher::start(&redis, &settings, partitions, Known::new(partitions, None)).await?;
         let key = ApiKey::new(&settings.api.key);
         Ok(Self { settings, partitions, redis, store, publisher, key, readiness })
     }

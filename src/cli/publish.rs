@@ -7,7 +7,7 @@ use super::{output, settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cid, DeviceId, Item, Message, Room, SenderType, UserId};
 use crate::protocol::{KIND_BYTES_MAX, KIND_DEFAULT, check_body};
-use crate::publish::{Outcome as Published, Publisher, mark};
+use crate::publish::{Known, Outcome as Published, Publisher, mark};
 use crate::service::SettingsArgs;
 use crate::stream::{Generation, Publish};
 
@@ -95,7 +95,8 @@ pub(super) async fn run(args: PublishArgs, flags: &SettingsArgs) -> Outcome {
     };
     let mark = mark(&room, &message);
     let envelope = Item::Message(message).encode().into();
-    let publisher = Publisher::start(&here.redis, &here.settings, here.partitions, None).await?;
+    let publisher =
+        Publisher::start(&here.redis, &here.settings, here.partitions, Known::new(here.partitions, None)).await?;
     let (room_name, generation) = (room.clone(), Generation::default());
     let publish = Publish { room: room_name, user: user.clone(), device: device.clone(), generation, mark, envelope };
     let refused = |kind, what: String| Err(Error::new(kind, format!("publish to room {room}: {what}")).into());

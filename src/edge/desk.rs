@@ -16,10 +16,9 @@ use tracing::warn;
 
 use super::asks::Asks;
 use super::recent::{Questions, Recent};
-use super::tail::Tail;
 use crate::backoff::Backoff;
 use crate::model::{PartitionId, Partitions, Requests, Room, UserId};
-use crate::publish::Witness as _;
+use crate::publish::Known;
 use crate::stream::{MemberStep, Redis, Step};
 
 /// Orders of one call at most.
@@ -51,7 +50,7 @@ struct Desk {
     edge: String,
     debounce: Duration,
     asks: Arc<Asks>,
-    tail: Arc<Tail>,
+    known: Arc<Known>,
     recent: Questions,
 }
 
@@ -62,16 +61,16 @@ impl Desks {
         edge: &str,
         debounce: Duration,
         asks: &Arc<Asks>,
-        tail: &Arc<Tail>,
+        known: &Arc<Known>,
         recent: &Recent,
         partitions: Partitions,
     ) -> (Self, JoinSet<()>) {
         let (mut queues, mut tasks) = (Vec::new(), JoinSet::new());
         for partition in partitions.all() {
             let (queue, orders) = mpsc::channel(QUEUE_ORDERS_MAX);
-            let (redis, edge, asks, tail) = (redis.clone(), edge.to_owned(), asks.clone(), tail.clone());
+            let (redis, edge, asks, known) = (redis.clone(), edge.to_owned(), asks.clone(), known.clone());
             let recent = recent.start(partition, &redis, &edge, &mut tasks);
-            tasks.spawn(Desk { partition, redis, edge, debounce, asks, tail, recent }.run(orders));
+            tasks.spawn(Desk { partition, redis, edge, debounce, asks, known, recent }.run(orders));
             queues.push(queue);
         }
         (Self { partitions, queues }, tasks)
@@ -120,8 +119,8 @@ impl Desk {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         while !steps.is_empty() {
             // An event behind entries that the log has lost would hide that from whoever looks at its end.
-            let seen = self.tail.seen(self.partition);
-            match self.redis.count_members(self.partition, &self.edge, self.debounce, seen, steps).await {
+            let seen = self.known.seen(self.partition);
+            match self.redis.count_members(self.partition, &self.edge, self.debounce, &seen, steps).await {
                 Ok(_) => return,
                 Err(error) => {
                     if backoff.attempts() == 0 {

@@ -27,7 +27,7 @@ use crate::auth::Verifier;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::model::Partitions;
-use crate::publish::Publisher;
+use crate::publish::{Known, Publisher};
 use crate::shutdown::Shutdown;
 use crate::stream::Redis;
 use crate::telemetry::Readiness;
@@ -80,15 +80,16 @@ async fn build(settings: Arc<Settings>, redis: Redis, readiness: &Readiness, shu
     // Nobody hears there of a reader that went to another node.
     let kept_bytes = if redis.is_cluster() { 0 } else { settings.edge.tail_bytes };
     let tail = Arc::new(Tail::new(partitions, &tail_readers, kept_bytes));
+    let known = Known::new(partitions, Some(tail.clone()));
     let asks = Arc::new(Asks::new());
     let desk_redis = redis.another().await?;
     let recent = Recent::new(&redis, &settings.replay, &asks);
     let (desks, desk_tasks) =
-        Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, &tail, &recent, partitions);
+        Desks::start(&desk_redis, &id, *settings.edge.leave_debounce, &asks, &known, &recent, partitions);
     let (signals, signals_out) = Signals::new(&id, partitions);
     let edge = Arc::new(Edge {
         verifier: Verifier::new(&settings.auth)?,
-        publisher: Publisher::start(&redis, &settings, partitions, Some(tail.clone())).await?,
+        publisher: Publisher::start(&redis, &settings, partitions, known).await?,
         limits: Limits::new(&settings.limits, own_files(&settings.redis, redis.masters()))?,
         cursors: Arc::new(Cursors::new(redis.clone(), *settings.edge.cursor_ttl)),
         replacements: Replacements::default(),

@@ -8,12 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::known::Known;
 use crate::backoff::Backoff;
 use crate::config::{Durability, RedisSettings, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Cursor, PartitionId, Partitions};
 use crate::sockets::to_nodes;
-use crate::stream::{Generation, Publish, Published, Redis, Seen};
+use crate::stream::{Generation, Publish, Published, Redis};
 use crate::telemetry::names;
 
 /// Messages of one call at most: Redis serves nobody else while a script runs.
@@ -49,12 +50,6 @@ pub trait Sink: Send + Sync {
     fn published(&self, ticket: u64, outcome: Outcome);
 }
 
-/// Somebody else in the process who knows what is in the log.
-pub trait Witness: Send + Sync {
-    /// The newest entry of a partition that it has read.
-    fn seen(&self, partition: PartitionId) -> Option<Seen>;
-}
-
 /// Where the outcome of a message goes.
 pub enum Answer {
     /// To a connection with many messages under way.
@@ -85,24 +80,17 @@ struct Partition {
     memory_ms: u64,
     durability: Durability,
     call_messages: Histogram,
-    /// The newest entry that we have put into the log.
-    stored: Option<Seen>,
-    witness: Option<Arc<dyn Witness>>,
+    known: Arc<Known>,
 }
 
 impl Publisher {
     /// Starts a task per partition, on a connection of their own; one each where replicas are waited for,
-    /// because WAIT holds up what follows it on its connection. What a task has stored, and what the
-    /// `witness` has read, must still be in the log when it writes: one that was lost is not numbered again.
+    /// because WAIT holds up what follows it on its connection. What is `known` must still be in the log when
+    /// it writes: one that was lost is not numbered again.
     ///
     /// # Errors
     /// As [`Redis::connect`].
-    pub async fn start(
-        redis: &Redis,
-        settings: &Settings,
-        partitions: Partitions,
-        witness: Option<Arc<dyn Witness>>,
-    ) -> Result<Self> {
+    pub async fn start(redis: &Redis, settings: &Settings, partitions: Partitions, known: Arc<Known>) -> Result<Self> {
         let mut redis = redis.another().await?;
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
@@ -119,8 +107,7 @@ impl Publisher {
                 memory_ms: u64::try_from(settings.edge.cursor_ttl.as_millis()).unwrap_or(u64::MAX),
                 durability: settings.redis.durability,
                 call_messages: metrics::histogram!(names::PUBLISH_BATCH_MESSAGES),
-                stored: None,
-                witness: witness.clone(),
+                known: known.clone(),
             };
             tasks.spawn(partition.run(waiting));
             queues.push(queue);
@@ -166,7 +153,7 @@ impl Answer {
 }
 
 impl Partition {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Job>) {
         let mut held: Option<Job> = None;
         loop {
             let Some(first) = (match held.take() {
@@ -194,7 +181,7 @@ impl Partition {
     }
 
     /// Writes until Redis has answered or the time for trying is over.
-    async fn write(&mut self, jobs: &[Job]) -> Vec<Outcome> {
+    async fn write(&self, jobs: &[Job]) -> Vec<Outcome> {
         let messages: Vec<&Publish> = jobs.iter().map(|job| &job.message).collect();
         self.call_messages.record(jobs.len() as f64);
         let deadline = Instant::now() + self.retry;
@@ -216,32 +203,17 @@ impl Partition {
         }
     }
 
-    /// The newest entries that anybody here knows to be in the log: one, or two of different epochs. Which of these
-    /// is over is for the script to see: the witness hears of a new one even if nothing is published, but a while
-    /// after whoever publishes.
-    fn seen(&self) -> Vec<Seen> {
-        let read = self.witness.as_ref().and_then(|witness| witness.seen(self.id));
-        match (self.stored.clone(), read) {
-            (Some(stored), Some(read)) if stored.epoch == read.epoch => {
-                vec![if stored.id > read.id { stored } else { read }]
-            }
-            (stored, read) => stored.into_iter().chain(read).collect(),
-        }
-    }
-
-    fn keep_newest(&mut self, epoch: String, published: &[Published]) {
+    fn keep_newest(&self, epoch: String, published: &[Published]) {
         // The place of a repeat may be of an earlier epoch.
         let stored = published.iter().filter_map(|published| match published {
             Published::Stored(place) => Some(place.id),
             _ => None,
         });
-        // In another epoch, what was stored in the one before says nothing.
-        let before = self.stored.take().filter(|before| before.epoch == epoch).map(|before| before.id);
-        self.stored = stored.max().max(before).map(|id| Seen { epoch, id });
+        self.known.keep(self.id, epoch, stored.max());
     }
 
-    async fn call(&mut self, messages: &[&Publish]) -> Result<Vec<Published>> {
-        let seen = self.seen();
+    async fn call(&self, messages: &[&Publish]) -> Result<Vec<Published>> {
+        let seen = self.known.seen(self.id);
         let Durability::Replicated(wanted) = self.durability else {
             let (epoch, published) = self.redis.publish(self.id, messages, self.memory_ms, &seen).await?;
             self.keep_newest(epoch, &published);

@@ -13,7 +13,9 @@
 //! The alternative, several calls in flight, was left out: a repeat could overtake its successor.
 
 mod gather;
+mod known;
 mod mark;
 
-pub use gather::{Answer, Job, Outcome, Publisher, Sink, Witness};
+pub use gather::{Answer, Job, Outcome, Publisher, Sink};
+pub use known::{Known, Witness};
 pub use mark::mark;

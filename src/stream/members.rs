@@ -50,7 +50,7 @@ pub enum Stepped {
 }
 
 impl Redis {
-    /// Counts steps of one edge in rooms of one partition, and writes the events that follow. `seen`: an entry that
+    /// Counts steps of one edge in rooms of one partition, and writes the events that follow. `seen`: entries that
     /// the edge knows to be in the log; one that ends before it has lost writes, and is not written to.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Redis {
         partition: PartitionId,
         edge: &str,
         debounce: Duration,
-        seen: Option<Seen>,
+        seen: &[Seen],
         steps: &[MemberStep],
     ) -> Result<Vec<Stepped>> {
         let names = self.keys();
@@ -76,8 +76,8 @@ impl Redis {
             names.member_edges(partition),
             names.leaving(partition),
         ];
-        let mut args = vec![Arg::from(edge), millis(debounce).into(), u64::from(seen.is_some()).into()];
-        args.extend(seen.into_iter().flat_map(|seen| [Arg::from(seen.epoch), seen.id.to_string().into()]));
+        let mut args = vec![Arg::from(edge), millis(debounce).into(), Arg::from(seen.len() as u64)];
+        args.extend(seen.iter().flat_map(|seen| [Arg::from(seen.epoch.as_str()), seen.id.to_string().into()]));
         for step in steps {
             let (letter, event) = match step.step {
                 Step::Join => ("j", EventName::UserJoined),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use millstream::config::{Settings, Span};
 use millstream::error::Kind;
 use millstream::model::{DeviceId, EntryId, PartitionId, Partitions, Room, UserId};
-use millstream::publish::{Outcome, Publisher, Witness};
+use millstream::publish::{Known, Outcome, Publisher, Witness};
 use millstream::stream::{Generation, Owed, Publish, Seen};
 
 use crate::bench::{Act, Bench, P0};
@@ -91,7 +91,8 @@ async fn what_a_publisher_has_stored_counts_even_if_its_witness_has_not_heard_of
     let mut settings = Settings::default();
     settings.edge.publish_retry = Span::millis(1);
     let partitions = Partitions::new(1).unwrap();
-    let publisher = Publisher::start(door, &settings, partitions, Some(Arc::new(Late))).await.unwrap();
+    let publisher =
+        Publisher::start(door, &settings, partitions, Known::new(partitions, Some(Arc::new(Late)))).await.unwrap();
     let stored = publisher.publish(message()).await;
     assert!(matches!(stored, Outcome::Accepted { duplicate: false, .. }), "{stored:?}");
     // As on a replica that was promoted without it.

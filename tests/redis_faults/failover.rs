@@ -71,6 +71,13 @@ impl Pair {
         self.clients.set(Mode::Pass);
     }
 
+    /// A room in another partition than these.
+    fn room_apart(&self, others: &[&str]) -> String {
+        let log = |room: &str| self.stack.key_of(room, "log");
+        let apart = |room: &String| others.iter().all(|other| log(room) != log(other));
+        (0..100).map(|n| format!("room-{n}")).find(apart).expect("a partition without these")
+    }
+
     async fn send(&mut self, cid: &str) -> u64 {
         self.alice.send_until_sent(ROOM, cid, json!(cid)).await["seq"].as_u64().unwrap()
     }
@@ -183,6 +190,32 @@ async fn an_event_does_not_hide_what_a_replica_has_lost() {
     assert_eq!(pair.send("after").await, KEPT + LOST + 1, "the number after the last that was archived");
     let (_, joined) = pair.join("one-who-saw-all", &seen).await;
     assert_eq!(joined["resume"], "resumed", "{joined}");
+    pair.stack.assert_no_panic();
+}
+
+/// The same, from an edge that has stored what was lost and follows no room of the partition: nobody has read it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_an_edge_that_has_only_stored_does_not_hide_what_a_replica_has_lost() {
+    let pair = Pair::start().await;
+    let room = pair.room_apart(&["@all", "@user:carol", "@user:dave"]);
+    let mut carol = pair.stack.client_at("edge2", Format::Json, "carol", "desk").await;
+    carol.send(&room, "kept", json!("kept")).await;
+    wait_until_eq("the replica has it", 1, async || pair.stack.logged(&room).await.len()).await;
+    pair.replication.set(Mode::Down);
+    carol.send(&room, "lost", json!("lost")).await;
+    pair.stack.archived_when(&room, 2).await;
+    pair.stack.process("archive").signal("STOP");
+    pair.stack.kill9("edge");
+    let kept = pair.stack.log(&room).await.len();
+    pair.fail_over().await;
+    let mut dave = pair.stack.client_at("edge2", Format::Json, "dave", "phone").await;
+    dave.send_frame(&json!({ "type": "join", "room": room, "since": "now" })).await;
+    let key = pair.stack.key_of(&room, "epoch");
+    wait_until("the epoch is taken", async || pair.stack.redis().command(["GET", &key]).await == Reply::Nil).await;
+    assert_eq!(pair.stack.log(&room).await.len(), kept, "nothing was written");
+    pair.stack.process("archive").signal("CONT");
+    let sent = carol.send_until_sent(&room, "after", json!("after")).await;
+    assert_eq!(sent["seq"], 3, "the number after the last that was archived");
     pair.stack.assert_no_panic();
 }
 

@@ -16,7 +16,7 @@
 //!
 //! | rank | modules | |
 //! |---|---|---|
-//! | 0 | [`error`], [`backoff`], [`sockets`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
+//! | 0 | [`error`], [`backoff`], [`memory`], [`sockets`], [`fault`] | what can go wrong, also on purpose; arithmetic; no waiting |
 //! | 1 | [`model`] | words |
 //! | 2 | [`protocol`], [`config`], [`shutdown`], [`verify`] | `protocol` is pure: bytes in, frames out; so is `verify`: a history in, a verdict out |
 //! | 3 | [`telemetry`], [`auth`] | as the settings say |
@@ -44,6 +44,7 @@ pub mod error;
 pub mod fault;
 pub mod group;
 pub mod history;
+pub mod memory;
 pub mod model;
 pub mod presence;
 pub mod protocol;
@@ -58,7 +59,3 @@ pub mod telemetry;
 pub mod verify;
 
 pub use error::{Error, Result};
-
-/// For every program that is made of this library.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

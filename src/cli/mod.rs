@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand};
 
 use self::ending::Outcome;
 use crate::dev;
+use crate::memory;
 use crate::service::SettingsArgs;
 
 /// Live messages that do not get lost.
@@ -76,6 +77,7 @@ enum Command {
 
 /// Reads the arguments of this process, does what they say, and gives its exit code.
 pub async fn run() -> ExitCode {
+    memory::use_small_pages();
     let cli = Cli::parse();
     match cli.command.run(&cli.settings).await {
         Ok(()) => ExitCode::SUCCESS,

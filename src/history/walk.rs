@@ -15,6 +15,8 @@ use crate::stream::{LogEntry, Redis};
 
 /// Entries of one read at most: Redis answers nobody else meanwhile, for a millisecond or two.
 const STEP_ENTRIES_MAX: u64 = 1_000;
+/// Entries of the first read, whose size nobody knows.
+const STEP_ENTRIES_FIRST: u64 = 20;
 /// Bytes of one read, about: a partition of large messages is read in smaller steps.
 const STEP_BYTES: u64 = 4 << 20;
 /// Bytes that the pages of one scan hold before they are sent as they are.
@@ -47,7 +49,7 @@ pub(super) async fn walk(
         reading.settle(position, log_end, false);
         rooms.entry(reading.room.clone()).or_default().push(index);
     }
-    let (mut scanned, mut count) = (0, STEP_ENTRIES_MAX / 2);
+    let (mut scanned, mut count) = (0, STEP_ENTRIES_FIRST);
     while let Some(after) = readings.iter().filter(|r| r.reach.is_none()).map(|r| r.position).min() {
         let read = redis.scan(key, after.next(), count, |raw| hand_out(raw, &rooms, readings, cost.page)).await?;
         let ended = read.ended;

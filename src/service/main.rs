@@ -12,6 +12,7 @@ use super::{Service, SettingsArgs};
 use crate::config::{Loaded, Process, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::fault;
+use crate::memory;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, names};
 
@@ -84,6 +85,7 @@ fn warn_of_faults() {
 }
 
 fn serve(process: Process, loaded: Loaded) -> Result<()> {
+    memory::use_small_pages();
     prepare(process, &loaded)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

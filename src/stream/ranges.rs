@@ -14,7 +14,7 @@ use super::scan::{KEPT_FOR, LogEntry};
 use crate::model::EntryId;
 
 /// Bytes that are kept at most.
-const KEPT_BYTES_MAX: usize = 32 << 20;
+const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// A part of a log, as it was read.
 #[derive(Debug, Clone)]

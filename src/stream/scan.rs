@@ -7,7 +7,7 @@
 //! own; to a cluster, or over TLS, they go through fred like everything else.
 //!
 //! Requests of a storm come one after the other and read the same: so what was read counts for a second, as the
-//! bytes that came (their memory, 32 MiB at most, is given back by the next request), and who begins within it is
+//! bytes that came (their memory, 8 MiB at most, is given back by the next request), and who begins within it is
 //! shown that first. It is as if they had asked a second ago; the end of a log is always asked for. A connection is
 //! kept as long, not longer: a reader must not stay with a server from which everybody else has moved on.
 

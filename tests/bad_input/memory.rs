@@ -29,8 +29,9 @@ async fn a_hundred_megabytes_for_who_never_reads_are_not_held() {
     never.answer_in("hall", "live").await;
     // What is asked here is in the log, and whoever archives it meanwhile only takes time.
     stack.kill9("archive");
-    // The heap of the edge grows by what is on its way anyway: pages, batches, one socket's queue.
-    beside(&stack, 2 * SLACK, async {
+    // The heap of the edge grows by what is on its way anyway: pages, batches, one socket's queue; and by the 16 MiB that it
+    // keeps of a partition's log (`edge.tail_bytes`).
+    beside(&stack, 3 * SLACK, async {
         let mut writer = Raw::welcomed(stack.addr("edge"), Format::Json, "writer").await;
         let body = "x".repeat(BODY_BYTES);
         let (mut sent, mut answered) = (0, 0);

@@ -58,6 +58,8 @@ struct Args {
 #[tokio::main]
 async fn main() {
     let args = Args::parse();
+    // As the programs that are measured, so that the yardsticks' servers are.
+    millstream::memory::use_small_pages();
     if let Some(addr) = &args.bare_server {
         return bare::serve(addr).await;
     }

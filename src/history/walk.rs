@@ -15,10 +15,10 @@ use crate::stream::{LogEntry, Redis};
 
 /// Entries of one read at most: Redis answers nobody else meanwhile, for a millisecond or two.
 const STEP_ENTRIES_MAX: u64 = 1_000;
-/// Entries of the first read, whose size nobody knows.
-const STEP_ENTRIES_FIRST: u64 = 20;
 /// Bytes of one read, about: a partition of large messages is read in smaller steps.
 const STEP_BYTES: u64 = 4 << 20;
+/// Bytes of the first read, about, if its entries are as large as those that were read last: a page may need no more.
+const FIRST_STEP_BYTES: u64 = 1 << 20;
 /// Bytes that the pages of one scan hold before they are sent as they are.
 const PAGES_BYTES_MAX: usize = 64 << 20;
 /// By how much a request may exceed its budget when it can't be answered in part.
@@ -49,7 +49,7 @@ pub(super) async fn walk(
         reading.settle(position, log_end, false);
         rooms.entry(reading.room.clone()).or_default().push(index);
     }
-    let (mut scanned, mut count) = (0, STEP_ENTRIES_FIRST);
+    let (mut scanned, mut count) = (0, first_count(redis.entry_bytes()));
     while let Some(after) = readings.iter().filter(|r| r.reach.is_none()).map(|r| r.position).min() {
         let read = redis.scan(key, after.next(), count, |raw| hand_out(raw, &rooms, readings, cost.page)).await?;
         let ended = read.ended;
@@ -92,6 +92,10 @@ fn is_spent(reading: &Reading, budget: u64) -> bool {
         Shape::History { .. } => false,
     };
     reading.cost >= if partial { budget } else { budget.saturating_mul(PATIENCE) }
+}
+
+fn first_count(entry_bytes: u64) -> u64 {
+    (FIRST_STEP_BYTES / entry_bytes.max(1)).clamp(20, STEP_ENTRIES_MAX / 2)
 }
 
 fn next_count(bytes: u64, entries: u64) -> u64 {

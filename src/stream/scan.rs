@@ -11,6 +11,7 @@
 //! shown that first. It is as if they had asked a second ago; the end of a log is always asked for. A connection is
 //! kept as long, not longer: a reader must not stay with a server from which everybody else has moved on.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,8 @@ pub(super) struct Scans {
     /// Nothing: scans go through fred.
     plain: Option<Plain>,
     tails: LogTails,
+    /// Bytes of an entry on the average of the last read.
+    entry_bytes: AtomicU64,
 }
 
 /// Plain connections to one server.
@@ -169,6 +172,11 @@ impl Redis {
         }
     }
 
+    /// Bytes of an entry, on the average of the last scan by this handle; 0: none yet.
+    pub fn entry_bytes(&self) -> u64 {
+        self.scans().entry_bytes.load(Ordering::Relaxed)
+    }
+
     async fn scan_with(
         &self,
         command: &'static str,
@@ -201,6 +209,9 @@ impl Redis {
         let words = [command, key, &first.to_string(), &last.to_string(), "COUNT", &count.to_string()];
         let answer = plain.scan(&words, count_and_show).await.map_err(|e| failed("scan a log", e))?;
         scanned.ended = scanned.entries < count;
+        if let Some(each) = (scanned.bytes as u64).checked_div(scanned.entries) {
+            self.scans().entry_bytes.store(each, Ordering::Relaxed);
+        }
         if let Some(last) = scanned.last.filter(|_| forwards) {
             plain.ranges.keep(ReadRange { key: key.to_owned(), first, last, answer, read: Instant::now() });
         }
@@ -218,7 +229,8 @@ impl Scans {
     /// Those to the server of these settings; none to a cluster, or over TLS.
     pub(super) fn new(config: Config, settings: &RedisSettings) -> Self {
         let plain = |server| Plain { server, kept: Mutex::default(), ranges: Ranges::default() };
-        Self { plain: Server::of(config, settings).map(plain), tails: LogTails::default() }
+        let plain = Server::of(config, settings).map(plain);
+        Self { plain, tails: LogTails::default(), entry_bytes: AtomicU64::default() }
     }
 }
 

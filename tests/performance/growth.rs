@@ -11,6 +11,7 @@ use super::archive::settled;
 use super::crowd::Crowd;
 use super::load::{bench, cpu_seconds, memory_kib};
 use super::row::{Goal, Row, System};
+use super::support::wait_until;
 
 /// Sends per second, each to one receiver: a tenth of what two cores can do, so that a cost is a cost and not a queue.
 const PER_SECOND: u32 = 2_000;
@@ -136,10 +137,12 @@ async fn cost(system: &System, crowd: &mut Crowd, growing: Growing, size: usize)
     Cost { processor_micros: of_edge + of_redis, p50_ms }
 }
 
-/// Once everything is archived and all cursors are written.
+/// Once everything is archived, all cursors are written, and what Redis wrote in the growth is rewritten.
 async fn memory_in_use(system: &System) -> Memory {
     loop {
         settled(system).await;
+        let is_rewritten = async || info(system, "persistence", "aof_rewrite_in_progress:").await == 0.0;
+        wait_until("Redis has rewritten its file", is_rewritten).await;
         let before = info(system, "memory", "used_memory:").await;
         tokio::time::sleep(CURSORS).await;
         let after = info(system, "memory", "used_memory:").await;

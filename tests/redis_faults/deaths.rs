@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::support::{Redis, new_dir, wait_until};
-use crate::world::{World, wait_for_info};
+use crate::world::{PARTITIONS, World, wait_for_info};
 
 /// Killed in the middle of writing its file anew, and right after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,8 +36,14 @@ async fn a_frozen_redis_loses_and_doubles_nothing() {
     let mut probe = world.probe().await;
     world.redis().freeze();
     probe.is_refused().await;
-    // The fault itself: longer than any lease, time-out or patience of ours.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Longer than any lease of ours, and so than any time-out.
+    for (worker, group) in [("archive", "archive"), ("replay", "replay"), ("callback", "callback:data")] {
+        let lost = format!("millstream_group_leases_lost_total{{group=\"{group}\"}}");
+        wait_until(&format!("{worker} has no lease any more"), async || {
+            world.stack.metric(worker, &lost).await >= f64::from(PARTITIONS)
+        })
+        .await;
+    }
     world.redis().thaw();
     probe.is_accepted().await;
     world.goes_on().await;

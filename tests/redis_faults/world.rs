@@ -7,7 +7,7 @@ use crate::support::{Client, Reading, Receiver, Redis, Stack, StackBuilder, Traf
 /// Messages that have to be accepted between two faults.
 pub(crate) const BETWEEN: u64 = 40;
 /// The partitions of a [`Stack`].
-const PARTITIONS: u16 = 4;
+pub(crate) const PARTITIONS: u16 = 4;
 const EDGES: [&str; 2] = ["edge", "edge2"];
 /// A room apart from those of the traffic.
 const PROBED: &str = "probed";

@@ -91,7 +91,7 @@ impl Reading {
         let mut gathered = Vec::new();
         while let Some(first) = questions.recv().await {
             // Whoever waits for a turn does so together with those who come meanwhile.
-            let _turn = self.turns.acquire().await;
+            let turn = self.turns.acquire().await;
             gathered.push(first);
             while gathered.len() < TOGETHER_MAX
                 && let Ok(number) = questions.try_recv()
@@ -100,6 +100,7 @@ impl Reading {
             }
             let left = self.answer(&gathered).await;
             gathered.clear();
+            drop(turn);
             desk::send(&self.asks, &self.redis, &self.edge, self.partition, &left).await;
         }
     }

@@ -27,7 +27,10 @@ pub(super) async fn take_over(edge: &Edge, user: &UserId, device: &DeviceId, old
         reply_to: edge.id.clone(),
         wait,
     };
-    edge.redis.send_to_edge(&older.edge, &note).await?;
+    if let Err(error) = edge.redis.send_to_edge(&older.edge, &note).await {
+        edge.replacements.forget(wait);
+        return Err(error);
+    }
     let (patience, silence) =
         if edge.redis.edge_is_connected(&older.edge).await { (REPLACE_WAIT, "silent") } else { (GONE_WAIT, "gone") };
     let outcome = tokio::time::timeout(patience, replaced).await.map_or(silence, |_| "replaced");

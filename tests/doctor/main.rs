@@ -49,6 +49,12 @@ impl Report {
         found[0]
     }
 
+    /// Whether the room on a disk was looked at. How much there is, is the machine's own affair.
+    fn has_measured(&self, check: &str) -> bool {
+        let found = self.findings.iter().find(|finding| finding["check"] == check);
+        found.is_some_and(|finding| finding["what"].as_str().unwrap().contains("MB free at "))
+    }
+
     fn failed(&self) -> Vec<&Value> {
         self.findings.iter().filter(|finding| finding["status"] == "fail").collect()
     }

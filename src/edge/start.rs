@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -31,6 +32,9 @@ use crate::publish::{Known, Publisher};
 use crate::shutdown::Shutdown;
 use crate::stream::Redis;
 use crate::telemetry::Readiness;
+
+/// Longest wait for each of the last things that are told Redis.
+const LAST_STEP: Duration = Duration::from_secs(2);
 
 /// What an edge needs besides itself, and the tasks that work for it.
 struct Parts {
@@ -125,20 +129,21 @@ fn made_up_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()[..12].to_owned()
 }
 
-/// Sends the clients away, spread over time, and writes what is still to be written.
+/// Sends the clients away, spread over time, and writes what is still to be written. All of it within the grace
+/// period, also if Redis doesn't answer.
 async fn stop(parts: Parts, tasks: TaskTracker) {
     let Parts { edge, mut workers, mut desks } = parts;
-    let grace = *edge.settings.shutdown.grace;
+    let (begun, grace) = (Instant::now(), *edge.settings.shutdown.grace);
     // A part of the grace period stays for what comes after the connections.
-    let deadline = tokio::time::Instant::now() + grace.mul_f64(0.7);
+    let connections_until = begun + grace.mul_f64(0.7);
     edge.registry.control_all(|| Control::Drain(edge.reconnect_after()));
     tasks.close();
-    if tokio::time::timeout_at(deadline, tasks.wait()).await.is_err() {
+    if timeout_at(connections_until, tasks.wait()).await.is_err() {
         warn!(connections = tasks.len(), "gave up waiting for connections to end");
     }
     workers.shutdown().await;
-    let last = Duration::from_secs(2);
-    match tokio::time::timeout(last, edge.cursors.write_all()).await {
+    let soon = || (Instant::now() + LAST_STEP).min(begun + grace);
+    match timeout_at(soon(), edge.cursors.write_all()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(%error, "some cursors are not written: their devices get a little again"),
         Err(_) => warn!("some cursors are not written: their devices get a little again"),
@@ -146,7 +151,7 @@ async fn stop(parts: Parts, tasks: TaskTracker) {
     let (redis, id) = (edge.redis.clone(), edge.id.clone());
     // The desks end when nobody can order any more.
     drop(edge);
-    let _ = tokio::time::timeout(last, async { while desks.join_next().await.is_some() {} }).await;
-    let _ = tokio::time::timeout(last, redis.forget_edge(&id)).await;
+    let _ = timeout_at(soon(), async { while desks.join_next().await.is_some() {} }).await;
+    let _ = timeout_at(soon(), redis.forget_edge(&id)).await;
     info!(edge = %id, "the edge has stopped");
 }

@@ -18,6 +18,8 @@ use crate::telemetry::{Metrics, Part, Readiness};
 
 /// What the parts of a process get of `shutdown.grace`; the rest is for reporting and leaving.
 const PARTS_OF_GRACE: f64 = 0.9;
+/// After this part of `shutdown.grace` the process ends whatever it is doing, so that it has ended when that is over.
+const MOST_OF_GRACE: f64 = 0.97;
 
 /// A process that is about to run; several may run in one program.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Service {
             never = health::serve(&health, told) => match never {},
             never = self.announced(&readiness, address, announce) => match never {},
             () = self.too_late(&start) => {
-                warn!(process = %self.process, "gave up finishing after {}: others go on with it", self.settings.shutdown.grace);
+                warn!(process = %self.process, "gave up finishing within {}: others go on with it", self.settings.shutdown.grace);
                 Ok(())
             }
         }
@@ -138,6 +140,6 @@ impl Service {
     async fn too_late(&self, start: &Part) {
         self.shutdown.requested().await;
         start.failed("stopping");
-        tokio::time::sleep(*self.settings.shutdown.grace).await;
+        tokio::time::sleep(self.settings.shutdown.grace.mul_f64(MOST_OF_GRACE)).await;
     }
 }

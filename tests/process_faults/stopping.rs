@@ -1,6 +1,8 @@
 //! SIGTERM under load.
 
-use crate::support::{Receiver, Stack, Traffic, readers};
+use serde_json::json;
+
+use crate::support::{Receiver, Redis, Stack, Traffic, readers};
 
 /// Messages that have to be accepted before and after each stop.
 const BETWEEN: u64 = 60;
@@ -30,4 +32,18 @@ async fn a_process_that_is_stopped_under_load_leaves_in_order_and_its_successor_
     }
     traffic.goes_on(BETWEEN).await;
     traffic.audit(&stack, readers, Some(&receiver)).await;
+}
+
+/// Each of the last things that an edge tells Redis has its time-out; all of them are within the grace period.
+#[tokio::test]
+async fn an_edge_that_is_stopped_while_redis_is_frozen_ends_in_order_too() {
+    let redis = Redis::start(&[]).await;
+    let stack = Stack::builder().redis(redis).env("MILLSTREAM__SHUTDOWN__GRACE", "4s").start().await;
+    let mut alice = stack.client("alice", "phone").await;
+    alice.join("room", json!("start")).await;
+    stack.redis().freeze();
+    let status = stack.process("edge").stop().await;
+    stack.redis().thaw();
+    let told = stack.process("edge").stderr();
+    assert!(status.success() && told.contains("stopped in order"), "{status}: {told}");
 }

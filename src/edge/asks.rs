@@ -68,6 +68,15 @@ impl Asks {
         self.lock().get(&number).is_some_and(|asked| !matches!(asked.ask, Ask::History { .. }))
     }
 
+    /// Another number for a request: what answers the one before comes too late. Nothing: it has been answered.
+    pub(super) fn renew(&self, number: u64) -> Option<u64> {
+        let renewed = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.lock();
+        let asked = waiting.remove(&number)?;
+        waiting.insert(renewed, Asked { sent: Instant::now(), ..asked });
+        Some(renewed)
+    }
+
     /// Nobody waits for this answer any more.
     pub(super) fn forget(&self, number: u64) {
         self.lock().remove(&number);
@@ -122,5 +131,29 @@ pub(super) async fn run(asks: Arc<Asks>, desks: Arc<Desks>) {
             // A full desk has more urgent things: the next look tries again.
             desks.try_order(&room, Order::AskAgain(number));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cursor, Page, Since};
+
+    /// An answer under way may come from a log that is another one by now.
+    #[test]
+    fn an_answer_to_a_request_that_was_renewed_is_ignored() {
+        let (asks, outbox) = (Asks::new(), Arc::new(Outbox::new(1, 1_000)));
+        let asked = asks.open(&outbox, &Room::new("r").unwrap(), Ask::Join(Since::Now), None);
+        let renewed = asks.renew(asked).unwrap();
+        assert_eq!(asks.request(renewed).map(|request| request.ask), Some(Ask::Join(Since::Now)));
+        let page = Page { entries: Vec::new(), upto: Cursor::START, more: false };
+        let answer = |number| {
+            asks.answer(Answered { requests: vec![number], answer: Answer::Page { reset: None, page: page.clone() } })
+        };
+        answer(asked);
+        assert!(outbox.pop().is_none());
+        answer(renewed);
+        assert!(matches!(outbox.pop(), Some(Note::Answer(number, Some(_))) if number == renewed));
+        assert!(asks.renew(renewed).is_none(), "it has its answer");
     }
 }

@@ -70,21 +70,28 @@ impl Session {
 
     /// The log of a partition may be another than before: each cursor in it is verified.
     pub(super) fn verify(&mut self, partition: PartitionId) {
+        let edge = self.edge.clone();
         for subscription in self.subscriptions.values_mut().filter(|other| other.partition == partition) {
-            match subscription.state {
+            // An answer under way may come from the log as it was.
+            match &mut subscription.state {
                 State::Live => {
                     subscription.fall_behind();
                     self.behind.more();
                     caught_by("log_changed");
                 }
-                // An answer under way may come from the log as it was.
-                State::CatchingUp { ask, .. } => {
-                    if let Some(ask) = ask {
-                        self.edge.asks.forget(ask);
+                State::CatchingUp { ask, not_before } => {
+                    if let Some(ask) = ask.take() {
+                        edge.asks.forget(ask);
                     }
-                    subscription.state = State::CatchingUp { ask: None, not_before: None };
+                    *not_before = None;
                 }
-                State::Joining { .. } => {}
+                State::Joining { ask, .. } => {
+                    if let Some(renewed) = edge.asks.renew(*ask) {
+                        *ask = renewed;
+                        // If the desk has no room for it, it is asked like one that had no answer in time.
+                        edge.desks.try_order(&subscription.room, Order::Ask(renewed));
+                    }
+                }
             }
             subscription.forget_held();
         }

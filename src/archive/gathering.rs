@@ -85,11 +85,7 @@ impl Held {
         match held.delivery.entry() {
             Ok(entry) => {
                 held.bytes = entry.envelope.len();
-                match entry.open() {
-                    Ok(Item::Event(event)) => held.leave = event.event == EventName::UserLeft.as_str(),
-                    Ok(Item::Message(_)) => debug_assert_eq!(entry.kind, EntryKind::Message),
-                    Err(error) => held.bad = Some(("corrupt", error.to_string())),
-                }
+                held.leave = is_leave(&entry);
                 held.entry = Some(entry);
             }
             Err(error) => held.bad = Some(("corrupt", error.to_string())),
@@ -106,6 +102,12 @@ impl Held {
     pub(super) fn place(&self) -> Option<EntryId> {
         self.delivery.replay_of.is_none().then_some(self.delivery.id)
     }
+}
+
+/// Whether a user's stay ends here. Messages stay closed until they are written, and so does what can't be opened.
+fn is_leave(entry: &Entry) -> bool {
+    entry.kind == EntryKind::Event
+        && matches!(entry.open(), Ok(Item::Event(event)) if event.event == EventName::UserLeft.as_str())
 }
 
 /// What one partition's writer holds.

@@ -58,7 +58,7 @@ struct Lost;
 
 enum Commit {
     Done(Inserted, Duration),
-    /// A row among them can't be stored.
+    /// An entry among them can't be opened, or its row can't be stored.
     BadData(Error),
 }
 
@@ -154,7 +154,8 @@ impl Writer {
             match self.commit(&part).await? {
                 Commit::Done(inserted, took) => self.settle(part, cause, inserted, took),
                 Commit::BadData(error) if part.len() == 1 => {
-                    part[0].bad = Some(("data", error.to_string()));
+                    let reason = if error.kind() == Kind::Corrupt { "corrupt" } else { "data" };
+                    part[0].bad = Some((reason, error.to_string()));
                     // Again without its row, so that the checkpoint passes it.
                     parts.push(part);
                 }
@@ -180,11 +181,12 @@ impl Writer {
                     self.say_recovered(&backoff);
                     return Ok(Commit::Done(inserted, begun.elapsed()));
                 }
-                Err(error) if error.kind() == Kind::PostgresData && part.iter().any(|held| held.row().is_some()) => {
-                    return Ok(Commit::BadData(error));
-                }
                 Err(error) => error,
             };
+            let is_of_the_data = matches!(error.kind(), Kind::PostgresData | Kind::Corrupt);
+            if is_of_the_data && part.iter().any(|held| held.row().is_some()) {
+                return Ok(Commit::BadData(error));
+            }
             self.shared.summary.failed(self.lease.partition, &error);
             self.say_failed(&error, &backoff, part.len());
             let fenced = error.kind() == Kind::Fenced;

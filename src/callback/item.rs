@@ -13,7 +13,7 @@ use time::format_description::StaticFormatDescription;
 use time::macros::format_description;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, EntryId, Item as Content, PartitionId};
+use crate::model::{Entry, EntryId, EntryKind, Item as Content, PartitionId};
 use crate::protocol::{ServerFrame, Subprotocol};
 
 /// RFC 3339 with milliseconds, always three digits.
@@ -43,9 +43,10 @@ impl Item {
     /// # Errors
     /// [`Kind::Corrupt`] if its envelope can't be opened.
     pub(super) fn new(partition: PartitionId, entry: &Entry, replayed: bool) -> Result<Self> {
-        let r#type = match entry.open()? {
-            Content::Message(_) => "message",
-            Content::Event(event) => event.event,
+        // A message is opened once, where its frame is written.
+        let r#type = match entry.kind {
+            EntryKind::Message => "message",
+            EntryKind::Event => event_name(entry)?,
         };
         // Written around the frame, so that the largest part of it is not copied.
         let mut body = Vec::with_capacity(BODY_BYTES_USUAL + entry.envelope.len());
@@ -64,6 +65,13 @@ impl Item {
     }
 }
 
+fn event_name(entry: &Entry) -> Result<&str> {
+    match entry.open()? {
+        Content::Event(event) => Ok(event.event),
+        Content::Message(_) => Err(Error::new(Kind::Corrupt, format!("read event {}: it holds a message", entry.id))),
+    }
+}
+
 fn id(partition: PartitionId, id: EntryId) -> String {
     format!("msg_{partition}_{id}")
 }
@@ -79,7 +87,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::model::{EntryKind, Event, Message, Room, SenderType};
+    use crate::model::{Event, Message, Room, SenderType};
 
     fn entry(content: &Content<'_>) -> Entry {
         let room = Room::new("team:1").unwrap();

@@ -131,25 +131,32 @@ pub(super) fn unsigned(number: i64) -> u64 {
 /// `jsonb` as text has a space after each colon and comma; bodies travel without. Borrows what has none.
 fn compact(json: &str) -> Cow<'_, str> {
     let mut compact = String::new();
-    // Everything before this is in `compact`, or left out.
-    let mut copied = 0;
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, byte) in json.bytes().enumerate() {
-        if quoted {
-            quoted = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-        } else if byte == b'"' {
-            quoted = true;
-        } else if byte.is_ascii_whitespace() {
+    // Everything before `copied` is in `compact`, or left out.
+    let (mut at, mut copied) = (0, 0);
+    while let Some(byte) = json.as_bytes().get(at) {
+        if byte.is_ascii_whitespace() {
             compact.push_str(&json[copied..at]);
             copied = at + 1;
         }
+        at = if *byte == b'"' { end_of_string(json, at + 1) } else { at + 1 };
     }
     if copied == 0 {
         return Cow::Borrowed(json);
     }
     compact.push_str(&json[copied..]);
     Cow::Owned(compact)
+}
+
+/// Where a string ends that begins at `at`, after its quotation mark.
+fn end_of_string(json: &str, mut at: usize) -> usize {
+    while let Some(len) = json[at..].find('"') {
+        let escapes = json.as_bytes()[at..at + len].iter().rev().take_while(|byte| **byte == b'\\').count();
+        at += len + 1;
+        if escapes % 2 == 0 {
+            return at;
+        }
+    }
+    json.len()
 }
 
 #[cfg(test)]

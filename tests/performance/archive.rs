@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::load::bench;
+use super::load::{bench, rewritten};
 use super::row::{Goal, Row, System};
 
 const ROOMS: u64 = 100;
@@ -19,6 +19,7 @@ pub(crate) async fn measure(system: &mut System) -> Vec<Row> {
     // Nobody else takes processor time from it.
     system.stack.kill9("edge");
     system.stack.kill9("replay");
+    rewritten(system).await;
     system.stack.start_again("archive").await;
     let begin = Instant::now();
     settled(system).await;

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::archive::settled;
 use super::crowd::Crowd;
-use super::load::{bench, cpu_seconds, memory_kib};
+use super::load::{bench, cpu_seconds, info, memory_kib, rewritten};
 use super::row::{Goal, Row, System};
-use super::support::wait_until;
 
 /// Sends per second, each to one receiver: a tenth of what two cores can do, so that a cost is a cost and not a queue.
 const PER_SECOND: u32 = 2_000;
@@ -141,8 +140,7 @@ async fn cost(system: &System, crowd: &mut Crowd, growing: Growing, size: usize)
 async fn memory_in_use(system: &System) -> Memory {
     loop {
         settled(system).await;
-        let is_rewritten = async || info(system, "persistence", "aof_rewrite_in_progress:").await == 0.0;
-        wait_until("Redis has rewritten its file", is_rewritten).await;
+        rewritten(system).await;
         let before = info(system, "memory", "used_memory:").await;
         tokio::time::sleep(CURSORS).await;
         let after = info(system, "memory", "used_memory:").await;
@@ -154,10 +152,4 @@ async fn memory_in_use(system: &System) -> Memory {
 
 async fn redis_pid(system: &System) -> u32 {
     info(system, "server", "process_id:").await as u32
-}
-
-/// A figure of Redis. Source: Redis docs, INFO.
-async fn info(system: &System, section: &str, name: &str) -> f64 {
-    let info = system.stack.redis().command(["INFO", section]).await.text();
-    info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
 }

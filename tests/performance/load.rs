@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::support::{Process, Stack, unique};
+use super::row::System;
+use super::support::{Process, Stack, unique, wait_until};
 
 /// Longest load: filling a log with a million messages is one too.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -55,4 +56,16 @@ pub(crate) fn memory_kib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A figure of Redis. Source: Redis docs, INFO.
+pub(crate) async fn info(system: &System, section: &str, name: &str) -> f64 {
+    let info = system.stack.redis().command(["INFO", section]).await.text();
+    info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
+}
+
+/// Waits until Redis has rewritten its append-only file, which it does after a log has grown and which takes a core.
+pub(crate) async fn rewritten(system: &System) {
+    let is_rewritten = async || info(system, "persistence", "aof_rewrite_in_progress:").await == 0.0;
+    wait_until("Redis has rewritten its file", is_rewritten).await;
 }

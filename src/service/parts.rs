@@ -80,7 +80,7 @@ async fn run_archive(given: Given) -> Result<()> {
 
 async fn run_replay(given: Given) -> Result<()> {
     let Given { settings, redis, readiness, shutdown, .. } = given;
-    let store = Store::connect(&settings.database)?;
+    let store = Store::connect_for_pages(&settings.database)?;
     let _pings =
         AbortOnDropHandle::new(tokio::spawn(ping(store.clone(), readiness.check("postgres"), shutdown.clone())));
     // What is asked of the log must not queue behind what the group does.

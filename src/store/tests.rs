@@ -241,3 +241,28 @@ async fn a_postgres_that_is_away_is_waited_for() {
     let store = Store::connect(&settings).unwrap();
     assert_eq!(store.ping().await.unwrap_err().kind(), Kind::PostgresUnavailable);
 }
+
+/// A plan is kept: one that was made while a table was small would read all of it when it has grown.
+#[tokio::test]
+async fn pages_are_found_by_an_index_however_small_a_table_is() {
+    let settings = crate::config::DatabaseSettings { connections_max: 1, ..database().await };
+    let store = Store::connect_for_pages(&settings).unwrap();
+    store.migrate().await.unwrap();
+    write(&store, &[event("r", MS, 0, 0, "room_created", "alice"), message("r", MS, 1, 1, "1")]).await;
+    let scans = async || {
+        // What a connection has counted is told others after its next statement.
+        number(&store, "SELECT 1::bigint FROM (SELECT pg_stat_force_next_flush()) AS flush").await;
+        let tables = "relname LIKE 'messages%' OR relname LIKE 'room_events%'";
+        number(&store, &format!("SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables WHERE {tables}")).await
+    };
+    execute(&store, "ANALYZE").await;
+    let (before, r) = (scans().await, room("r"));
+    assert_eq!(store.page_after(&r, EntryId::ZERO, EntryId::MAX, 9, usize::MAX).await.unwrap().entries.len(), 2);
+    assert_eq!(store.page_before_seq(&r, 2, EntryId::MAX, 9).await.unwrap().entries.len(), 2);
+    assert_eq!(store.page_after_seq(&r, 0, EntryId::MAX, 9).await.unwrap().entries.len(), 2);
+    assert!(store.first_message_after(&r, EntryId::ZERO, EntryId::MAX).await.unwrap().is_some());
+    assert!(store.message_by_seq(&r, 1).await.unwrap().is_some());
+    assert!(store.entry_at(&r, EntryId::new(MS, 1)).await.unwrap().is_some());
+    assert_eq!(store.floor(&r).await.unwrap(), Some(1));
+    assert_eq!(scans().await, before);
+}

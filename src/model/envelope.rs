@@ -18,9 +18,6 @@ use crate::error::{Error, Kind, Result};
 /// The version that this program writes, and the newest it reads.
 pub const ENVELOPE_VERSION: u8 = 1;
 
-/// What an envelope has beside its text, at most: the array, the version, a length before each text of up to five bytes.
-const ENVELOPE_BYTES: usize = 40;
-
 /// Who sent a message: a person, the system, or a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,31 +160,21 @@ impl<'a> Item<'a> {
 
     /// The envelope of this item.
     pub fn encode(&self) -> Vec<u8> {
-        let mut envelope = Vec::with_capacity(ENVELOPE_BYTES + self.text_bytes());
         let encoded = match self {
-            Self::Message(m) => {
-                let sender_type = m.sender_type as u8;
-                let (url, name) = (m.file.map(|file| file.url), m.file.map(|file| file.name));
-                let fields =
-                    MessageFields(ENVELOPE_VERSION, m.user, m.device, m.cid, m.kind, m.body, sender_type, url, name);
-                rmp_serde::encode::write(&mut envelope, &fields)
-            }
-            Self::Event(e) => {
-                rmp_serde::encode::write(&mut envelope, &EventFields(ENVELOPE_VERSION, e.event, e.user, e.data))
-            }
+            Self::Message(m) => rmp_serde::to_vec(&MessageFields(
+                ENVELOPE_VERSION,
+                m.user,
+                m.device,
+                m.cid,
+                m.kind,
+                m.body,
+                m.sender_type as u8,
+                m.file.map(|file| file.url),
+                m.file.map(|file| file.name),
+            )),
+            Self::Event(e) => rmp_serde::to_vec(&EventFields(ENVELOPE_VERSION, e.event, e.user, e.data)),
         };
-        encoded.expect("strings and small numbers always encode into memory");
-        envelope
-    }
-
-    fn text_bytes(&self) -> usize {
-        match self {
-            Self::Message(m) => {
-                let file = m.file.map_or(0, |file| file.url.len() + file.name.len());
-                m.user.len() + m.device.len() + m.cid.len() + m.kind.len() + m.body.len() + file
-            }
-            Self::Event(e) => e.event.len() + e.user.map_or(0, str::len) + e.data.map_or(0, str::len),
-        }
+        encoded.expect("strings and small numbers always encode into memory")
     }
 
     /// Opens an envelope.

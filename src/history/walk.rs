@@ -94,6 +94,7 @@ fn is_spent(reading: &Reading, budget: u64) -> bool {
     reading.cost >= if partial { budget } else { budget.saturating_mul(PATIENCE) }
 }
 
+/// By the size of the entries that were read last; before the first read, half of the most, which is bounded too.
 fn first_count(entry_bytes: u64) -> u64 {
     (FIRST_STEP_BYTES / entry_bytes.max(1)).clamp(20, STEP_ENTRIES_MAX / 2)
 }
